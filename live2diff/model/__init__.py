@@ -1,0 +1,1 @@
+"""The causal UNet and its parts."""

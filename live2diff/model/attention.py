@@ -1,0 +1,152 @@
+"""Temporal attention in its three forms: over a clip, over the warm-up frames, one streamed frame at a time.
+
+All three are the same function. Projections are linear, so adding the positional encoding before them
+(AnimateDiff) equals adding its projection after them: to_k(x + pe[i]) = to_k(x) + K[i] with K = W_k pe.
+A cache can therefore hold to_k(x), and the position, which changes as frames are evicted, is applied when
+it is read (Live2Diff, Sec. 3.3). In logits and output the projected encoding enters as a table lookup,
+
+    q . (k_j + K[i_j]) = q . k_j + (q . K)[i_j]
+    sum_j p_j (v_j + V[i_j]) = sum_j p_j v_j + sum_j p_j V[i_j]
+
+so neither keys nor values are ever copied with their encodings added.
+
+Legend: B batch, P latent pixels, F frames, L window, T denoising rows, h heads, d head size, C = h * d.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
+
+from live2diff.memory import StreamMemory, Tick
+
+# PyTorch's fused attention kernels fail from this batch size on.
+_SDPA_BATCH = 65_535
+
+
+class View(Protocol):
+    """What temporal layers know of time in one forward pass: `frames` per batch row, and how to attend."""
+
+    frames: int
+
+    def attend(self, attn: Attention, x: torch.Tensor, pe: torch.Tensor, layer: int) -> torch.Tensor:
+        """Self-attention of x, (B * P, F, C), without positional encoding yet; pe is the table (N, C)."""
+        ...
+
+
+class ClipView:
+    """A whole clip under a mask: training, validation, and the reference for streaming.
+
+    Args:
+        visible: bool (F, F) from `masks.visible`.
+        position: long (F, F) from `masks.positions`.
+    """
+
+    def __init__(self, visible: torch.Tensor, position: torch.Tensor):
+        self.frames = visible.shape[0]
+        self.visible, self.position = visible, position
+        # Without eviction a frame has one index for all queries, and the plain fused attention applies.
+        own = torch.arange(self.frames, device=position.device).expand_as(position)
+        self.absolute = bool((position == own)[visible].all())
+        self.everything = bool(visible.all())
+
+    def attend(self, attn: Attention, x: torch.Tensor, pe: torch.Tensor, layer: int) -> torch.Tensor:
+        if self.absolute:
+            x = x + pe[: self.frames]
+            return _plain_attention(attn, *_project(attn, x), None if self.everything else self.visible)
+        return self._attend_windowed(attn, x, pe)
+
+    def _attend_windowed(self, attn: Attention, x: torch.Tensor, pe: torch.Tensor) -> torch.Tensor:
+        pe_q, pe_k, pe_v = _project_encoding(attn, pe)
+        q, k, v = _project(attn, x)
+        q = q + pe_q[self.position.diagonal()]
+        q, k, v = (_heads(attn, t) for t in (q, k, v))  # (B*P, h, F, d)
+        pe_k, pe_v = (_heads(attn, t) for t in (pe_k, pe_v))  # (h, N, d)
+        index = self.position.expand(*q.shape[:2], -1, -1)
+        logits = q @ k.mT + (q @ pe_k.mT).gather(-1, index)
+        weight = _softmax(logits * attn.scale, self.visible)
+        by_position = weight.new_zeros(*weight.shape[:-1], pe_v.shape[-2]).scatter_add(-1, index, weight)
+        return _output(attn, weight @ v + by_position @ pe_v)
+
+
+class WarmUpView:
+    """The Lw warm-up frames of one denoising row, bidirectional; their keys and values go into the memory."""
+
+    def __init__(self, memory: StreamMemory, row: int):
+        self.frames, self.memory, self.row = memory.warmup, memory, row
+
+    def attend(self, attn: Attention, x: torch.Tensor, pe: torch.Tensor, layer: int) -> torch.Tensor:
+        q, k, v = _project(attn, x)
+        self.memory.write_warm_up(layer, self.row, k, v)
+        encodings = _project_encoding(attn, pe[: self.frames])
+        return _plain_attention(attn, *(t + e for t, e in zip((q, k, v), encodings, strict=True)), None)
+
+
+class StepView:
+    """One new frame in each of T denoising rows, against what the memory holds of that row's past."""
+
+    frames = 1
+
+    def __init__(self, memory: StreamMemory, tick: Tick):
+        self.memory, self.tick = memory, tick
+
+    def attend(self, attn: Attention, x: torch.Tensor, pe: torch.Tensor, layer: int) -> torch.Tensor:
+        tick, rows = self.tick, self.memory.rows
+        pe_q, pe_k, pe_v = _project_encoding(attn, pe)
+        q, k, v = (t.view(rows, -1, t.shape[-1]) for t in _project(attn, x))  # (T, P, C)
+        self.memory.write(layer, tick, k, v)
+        q = _split(attn, q + pe_q[tick.own_position][:, None])  # (T, P, h, d)
+        k = _split(attn, self.memory.keys[layer])  # (T, P, L, h, d)
+        v = _split(attn, self.memory.values[layer])
+        pe_k = _split(attn, pe_k[tick.position])  # (T, L, h, d)
+        pe_v = _split(attn, pe_v[tick.position])
+        logits = torch.einsum("tphd,tplhd->tphl", q, k) + torch.einsum("tphd,tlhd->tphl", q, pe_k)
+        weight = _softmax(logits * attn.scale, tick.visible[:, None, None])
+        out = torch.einsum("tphl,tplhd->tphd", weight, v) + torch.einsum("tphl,tlhd->tphd", weight, pe_v)
+        return attn.to_out[0](out.reshape(x.shape))
+
+
+def _project(attn: Attention, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return attn.to_q(x), attn.to_k(x), attn.to_v(x)
+
+
+def _project_encoding(attn: Attention, pe: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The encoding's share of queries, keys and values, each (N, C). Asks the layers themselves, so that LoRA
+    wrappers and changed weights are always respected; N <= 32 rows cost next to nothing."""
+    tables = []
+    for layer in (attn.to_q, attn.to_k, attn.to_v):
+        table = layer(pe)
+        tables.append(table if layer.bias is None else table - layer.bias)
+    return tuple(tables)
+
+
+def _split(attn: Attention, x: torch.Tensor) -> torch.Tensor:
+    return x.unflatten(-1, (attn.heads, -1))
+
+
+def _heads(attn: Attention, x: torch.Tensor) -> torch.Tensor:
+    """(..., S, C) -> (..., h, S, d)."""
+    return _split(attn, x).transpose(-3, -2)
+
+
+def _softmax(logits: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    return logits.masked_fill(~visible, float("-inf")).float().softmax(-1).to(logits.dtype)
+
+
+def _output(attn: Attention, x: torch.Tensor) -> torch.Tensor:
+    """(B, h, S, d) -> (B, S, C), through the output projection."""
+    return attn.to_out[0](x.transpose(1, 2).flatten(2))
+
+
+def _plain_attention(
+    attn: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, visible: torch.Tensor | None
+) -> torch.Tensor:
+    q, k, v = (_heads(attn, t) for t in (q, k, v))
+    parts = [
+        F.scaled_dot_product_attention(*part, attn_mask=visible, scale=attn.scale)
+        for part in zip(q.split(_SDPA_BATCH), k.split(_SDPA_BATCH), v.split(_SDPA_BATCH), strict=True)
+    ]
+    return _output(attn, parts[0] if len(parts) == 1 else torch.cat(parts))
