@@ -20,7 +20,7 @@ from live2diff.model.attention import ClipView, StepView, View, WarmUpView
 from live2diff.model.depth_branch import DepthBranch
 from live2diff.model.masks import Mask
 from live2diff.model.temporal import TemporalTransformer
-from live2diff.model.weights import realign
+from live2diff.weights import realign
 
 
 class CausalUNet(UNetMotionModel):
@@ -85,13 +85,6 @@ class CausalUNet(UNetMotionModel):
         warmup: int = 8,
         depth_channels: int | None = 4,
     ):
-        if not 0 <= warmup < window:
-            raise ValueError(f"warmup={warmup}, window={window}: expected 0 <= warmup < window")
-        if window > motion_max_seq_length:
-            raise ValueError(
-                f"window={window}: more than the positional encodings, "
-                f"motion_max_seq_length={motion_max_seq_length}"
-            )
         super().__init__(
             sample_size=sample_size,
             in_channels=in_channels,
@@ -114,10 +107,21 @@ class CausalUNet(UNetMotionModel):
             motion_num_attention_heads=motion_num_attention_heads,
             use_motion_mid_block=use_motion_mid_block,
         )
-        self.window, self.warmup = window, warmup
         self._install_temporal_transformers()
         self.depth_branch = DepthBranch(depth_channels, block_out_channels[0]) if depth_channels else None
         self._views: dict[tuple[str, int, torch.device], ClipView] = {}
+        self.set_window(window, warmup)
+
+    def set_window(self, window: int, warmup: int) -> None:
+        """Change L and Lw; no weight depends on them. Raises ValueError when they cannot be."""
+        if not 0 <= warmup < window:
+            raise ValueError(f"warmup={warmup}, window={window}: expected 0 <= warmup < window")
+        longest = self.config.motion_max_seq_length
+        if window > longest:
+            raise ValueError(f"window={window}: the model has positional encodings for {longest} frames")
+        self.register_to_config(window=window, warmup=warmup)
+        self.window, self.warmup = window, warmup
+        self._views.clear()
 
     def _install_temporal_transformers(self) -> None:
         """Replace diffusers' temporal transformers, parameters kept, and note each one's resolution level."""

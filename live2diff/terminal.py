@@ -1,0 +1,62 @@
+"""What long work shows: a progress bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to this project's own lines. Libraries still speak when something fails."""
+    import logging
+    import os
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in ("diffusers", "transformers", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+
+
+# Plain lines come no closer than this, seconds: enough to see that work goes on, few enough for a log file.
+_LINE_EVERY = 10.0
+
+
+@contextmanager
+def progress(label: str, total: int | None, unit: str = "frames") -> Iterator[Callable[[], None]]:
+    """Show progress of `total` units of work; yields a function to call after each. None: total unknown."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda: bar.advance(task)
+        return
+
+    done, last = 0, time.monotonic()
+
+    def advance() -> None:
+        nonlocal done, last
+        done += 1
+        if time.monotonic() - last >= _LINE_EVERY:
+            last = time.monotonic()
+            print(f"{label}: {done}{f' of {total}' if total else ''} {unit}", file=sys.stderr, flush=True)
+
+    yield advance
+    print(f"{label}: {done} {unit} done", file=sys.stderr, flush=True)
