@@ -75,7 +75,7 @@ class Diffusion(lightning.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # The mean over the whole effective batch, not the last micro-step's.
-        self.log("loss", torch.stack(self._losses).mean(), sync_dist=True)
+        self.log("loss", torch.stack(self._losses).mean(), logger=False, sync_dist=True)
         self._losses.clear()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

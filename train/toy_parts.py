@@ -49,7 +49,7 @@ class ToyParts(lightning.LightningModule):
         posterior = self.vae.encode(images).latent_dist
         restored = self.vae.decode(posterior.sample()).sample
         loss = F.l1_loss(restored, images) + _KL * posterior.kl().mean() + error
-        self.log("loss", loss)
+        self.log("loss", loss, logger=False)
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
