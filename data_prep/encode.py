@@ -1,0 +1,59 @@
+"""Write the planned clips of one source as H.264 files, decoding the source once more, forwards only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.clips import Clip
+from data_prep.decode import DamageError, RejectedError, decode, open_video, picture
+from live2diff.video import VideoWriter
+
+
+def encode_clips(
+    path: str,
+    clips: Sequence[Clip],
+    folder: Path,
+    *,
+    fps: Fraction,
+    size: tuple[int, int],
+    turns: int,
+    crf: int,
+) -> list[Path]:
+    """Write each clip to `folder` as H.264 yuv420p at `fps` and `size` = (width, height); return the files.
+
+    Clips must be in the order of their frames. One frame is held at a time, so memory does not grow with the
+    length of a shot.
+    """
+    wanted = chain.from_iterable(clip.frames for clip in clips)
+    pictures = _pictures(path, wanted, size, turns)
+    files = []
+    try:
+        for clip in clips:
+            file = folder / f"{clip.shot:04d}_{clip.number:03d}.mp4"
+            with VideoWriter(file, fps, size, crf=crf) as writer:
+                for image in islice(pictures, len(clip.frames)):
+                    writer.write(image)
+            files.append(file)
+    except DamageError as error:
+        raise RejectedError(f"decodes differently each time: {error}") from error
+    return files
+
+
+def _pictures(path: str, wanted: Iterable[int], size: tuple[int, int], turns: int) -> Iterator[np.ndarray]:
+    """The frames with the indices `wanted`, which never fall; a repeated index repeats the picture."""
+    with open_video(path) as (container, stream):
+        frames = enumerate(decode(container, stream))
+        number, image = -1, np.empty(0, np.uint8)
+        for index in wanted:
+            while number < index:
+                number, frame = next(frames, (index, None))
+                if frame is None:
+                    raise DamageError(f"frame {index} is missing")
+                if number == index:
+                    image = picture(frame, size, turns)
+            yield image
