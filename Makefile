@@ -8,7 +8,6 @@ VENV := .venv
 READY := $(VENV)/.ready-$(shell cat constraints.txt pyproject.toml | sha256sum | cut -c1-16)
 L2D := $(VENV)/bin/live2diff
 OUT := outputs/demo
-# The video that the demo translates; any other: make demo-video VIDEO=clip.mp4 PROMPT="..."
 PROMPT ?= a cartoon of a red circle and a blue star on hills
 
 help:  ## show this list
@@ -21,7 +20,30 @@ $(READY):
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-setup: $(READY)
+demo: $(READY)  ## toy videos -> shards -> training -> export -> a streamed video, in about 6 minutes
+	rm -rf $(OUT)
+	@echo "== 1/7 Videos of the toy world to train on, and one to translate: another look, an unseen scene"
+	$(L2D) data toy --out $(OUT)/videos --count 64 --look cartoon
+	$(L2D) data toy --out $(OUT)/unseen --count 1 --look photo --split test --seconds 6
+	@echo "== 2/7 Videos to shards"
+	$(L2D) data build $(OUT)/videos --out $(OUT)/shards prep=tiny
+	@echo "== 3/7 What others download: an autoencoder, a depth net, an image and motion model"
+	$(L2D) train experiment=toy_parts run_dir=$(OUT)/parts
+	$(L2D) train experiment=toy_base run_dir=$(OUT)/base model.saved=$(OUT)/parts data.path=$(OUT)/shards
+	@echo "== 4/7 Stage 1: the temporal modules learn the warm-up mask"
+	$(L2D) train experiment=tiny_stage1 run_dir=$(OUT)/stage1 model.saved=$(OUT)/base data.path=$(OUT)/shards
+	@echo "== 5/7 Stage 2: the depth branch joins"
+	$(L2D) train experiment=tiny_stage2 run_dir=$(OUT)/stage2 model.saved=$(OUT)/stage1 data.path=$(OUT)/shards
+	@echo "== 6/7 Export"
+	$(L2D) export $(OUT)/stage2 --out $(OUT)/export
+	@echo "== 7/7 Stream the unseen video through it"
+	$(L2D) stream $(OUT)/export --input $(OUT)/unseen/toy_900000.mp4 --output $(OUT)/stream.mp4 \
+	  --side-by-side $(OUT)/side_by_side.png --prompt "$$(sed 's/photo/cartoon/' $(OUT)/unseen/toy_900000.txt)"
+	@echo "Watch $(OUT)/stream.mp4; compare input and output in $(OUT)/side_by_side.png"
+
+demo-video: $(READY)  ## stream your own VIDEO=file through the demo's model, with PROMPT="..."
+	$(L2D) stream $(OUT)/export --input "$(VIDEO)" --output $(OUT)/video.mp4 --side-by-side $(OUT)/video.png \
+	  --prompt "$(PROMPT)" --overwrite
 
 test: $(READY)  ## run the tests (CPU, no network)
 	$(VENV)/bin/python -m pytest -m "not slow"

@@ -1,4 +1,4 @@
-"""The engine on a tiny model with random weights: order, count, determinism, state, equality to the plain way."""
+"""The engine on a tiny model with random weights: order, count, seeds, state, equality to the plain way."""
 
 from __future__ import annotations
 
