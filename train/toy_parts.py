@@ -15,6 +15,7 @@ import lightning
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers.models.resnet import ResnetBlock2D
 from torch.utils.data import DataLoader, IterableDataset
 
 from live2diff import toy
@@ -23,8 +24,11 @@ from live2diff.images import to_tensor
 from live2diff.model import vae as vae_io
 from live2diff.model.video_model import VideoModel
 
-# Weight of the posterior's divergence from a standard normal: enough to keep latents in a sane range.
-_KL = 1e-6
+_KL = 1e-6  # weight of the posterior's divergence from a standard normal: keeps latents in a sane range
+_COLOUR = 10.0  # weight of the colour error, see `_colour`
+_GRAIN = 0.4  # most noise on the latents, relative to their own scale
+_NARROW = -6.0  # log-variance the posterior starts with: at 0 its noise would drown the latents
+_DEPTH_SCALE = 5.0  # inverse depth is about 0.2 in the toy world; near 1 the net's final ReLU stays alive
 _POOL = 512  # scenes; each gives one frame in every look
 _SECONDS = 8.0  # frames are taken from the first seconds of a scene
 
@@ -37,9 +41,9 @@ class ToyParts(lightning.LightningModule):
         self.model, self.optim = model, optim
         self.vae = model.vae.requires_grad_(True).train()
         self.depth = model.depth.requires_grad_(True).train()
+        _start_shallow(self.vae)
 
     def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
-        error = F.l1_loss(self.depth(batch["image"]), batch["inverse_depth"])
         # The autoencoder must also carry the depth maps that condition the UNet.
         depth = DepthPolicy("frame").normalise_clip(batch["inverse_depth"][:, None], warmup=1)
         images = torch.cat([batch["image"], depth_image(depth[::4, 0])])
@@ -47,14 +51,24 @@ class ToyParts(lightning.LightningModule):
         top, left = index % 2, index // 2 % 2
         images = images.chunk(2, dim=-2)[top].chunk(2, dim=-1)[left]
         posterior = self.vae.encode(images).latent_dist
-        restored = self.vae.decode(posterior.sample()).sample
-        loss = F.l1_loss(restored, images) + _KL * posterior.kl().mean() + error
-        self.log("loss", loss, logger=False)
+        latents = posterior.sample()
+        # A denoiser's latents are never exact; a decoder that has met noise does not turn it into grain.
+        noise = torch.rand_like(latents[:, :1, :1, :1]) * latents.detach().std() * torch.randn_like(latents)
+        restored = self.vae.decode(latents + _GRAIN * noise).sample
+        colour = F.mse_loss(_colour(restored), _colour(images))
+        loss = F.l1_loss(restored, images) + _COLOUR * colour + _KL * posterior.kl().mean()
+        if index % 2 == 0:  # the depth net learns in half the time
+            loss = loss + F.l1_loss(self.depth(batch["image"]), _DEPTH_SCALE * batch["inverse_depth"])
+            self.log("loss", loss, logger=False)
         return loss
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> Any:
         parameters = [*self.vae.parameters(), *self.depth.parameters()]
-        return torch.optim.Adam(parameters, lr=self.optim["lr"], betas=tuple(self.optim["betas"]))
+        optimiser = torch.optim.Adam(parameters, lr=self.optim["lr"], betas=tuple(self.optim["betas"]))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, self.optim["lr"], total_steps=self.trainer.max_steps, pct_start=0.1
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def finish(self, run: Path) -> None:
         """Measure the latents' scale, as SD1.5's 0.18215 once was, and save the model."""
@@ -68,6 +82,27 @@ class ToyParts(lightning.LightningModule):
         self.model.settings = replace(self.model.settings, vae_scaling=scaling)
         self.model.provenance["toy_parts"] = {"scenes": _POOL, "updates": self.trainer.global_step}
         self.model.save(run / "model")
+
+
+def _start_shallow(vae: Any) -> None:
+    """Silence the residual branches at first. What is left is nearly linear and finds colours in seconds."""
+    with torch.no_grad():
+        for module in vae.modules():
+            if isinstance(module, ResnetBlock2D):
+                module.conv2.weight.zero_()
+                module.conv2.bias.zero_()
+        half = vae.config.latent_channels  # the second half of the channels is the log-variance
+        vae.quant_conv.weight[half:] *= 0.1
+        vae.quant_conv.bias[half:] = _NARROW
+
+
+def _colour(images: torch.Tensor) -> torch.Tensor:
+    """Mean colour of 4 x 4 pixels as brightness and two opponent colours, all three of equal weight.
+
+    Four latents a patch are few: on plain pixels, edges of brightness win and colours are lost.
+    """
+    red, green, blue = F.avg_pool2d(images, 4).unbind(1)
+    return torch.stack([(red + green + blue) / 2, red - green, (red + green) / 2 - blue], dim=1)
 
 
 class ToyFrames(lightning.LightningDataModule):
