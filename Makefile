@@ -1,6 +1,6 @@
 # Every target does its own set-up: a bare Python 3.11 and the package registry are enough.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo demo-video test test-slow lint clean
 SHELL := /bin/bash
 
 PYTHON ?= python3.11
@@ -21,10 +21,10 @@ $(READY):
 	touch $@
 
 demo: $(READY)  ## toy videos -> shards -> training -> export -> a streamed video, in about 6 minutes
-	rm -rf $(OUT)
-	@echo "== 1/7 Videos of the toy world to train on, and one to translate: another look, an unseen scene"
-	$(L2D) data toy --out $(OUT)/videos --count 64 --look cartoon
-	$(L2D) data toy --out $(OUT)/unseen --count 1 --look photo --split test --seconds 6
+	rm -rf $(OUT)/[!y]*  # your-video.* stays
+	@echo "== 1/7 Videos of the toy world to train on, and an unseen one to translate"
+	$(L2D) data toy --out $(OUT)/videos --count 64
+	$(L2D) data toy --out $(OUT)/unseen --count 1 --split test --seconds 6
 	@echo "== 2/7 Videos to shards"
 	$(L2D) data build $(OUT)/videos --out $(OUT)/shards prep=tiny
 	@echo "== 3/7 What others download: an autoencoder, a depth net, an image and motion model"
@@ -36,14 +36,16 @@ demo: $(READY)  ## toy videos -> shards -> training -> export -> a streamed vide
 	$(L2D) train experiment=tiny_stage2 run_dir=$(OUT)/stage2 model.saved=$(OUT)/stage1 data.path=$(OUT)/shards
 	@echo "== 6/7 Export"
 	$(L2D) export $(OUT)/stage2 --out $(OUT)/export
-	@echo "== 7/7 Stream the unseen video through it"
+	@echo "== 7/7 Stream the unseen video through it, frame by frame"
 	$(L2D) stream $(OUT)/export --input $(OUT)/unseen/toy_900000.mp4 --output $(OUT)/stream.mp4 \
-	  --side-by-side $(OUT)/side_by_side.png --prompt "$$(sed 's/photo/cartoon/' $(OUT)/unseen/toy_900000.txt)"
+	  --side-by-side $(OUT)/side_by_side.png --prompt "$$(cat $(OUT)/unseen/toy_900000.txt)"
 	@echo "Watch $(OUT)/stream.mp4; compare input and output in $(OUT)/side_by_side.png"
 
 demo-video: $(READY)  ## stream your own VIDEO=file through the demo's model, with PROMPT="..."
-	$(L2D) stream $(OUT)/export --input "$(VIDEO)" --output $(OUT)/video.mp4 --side-by-side $(OUT)/video.png \
-	  --prompt "$(PROMPT)" --overwrite
+	@test -d $(OUT)/export || { echo "error: there is no model yet; run make demo first" >&2; exit 2; }
+	@test -n "$(VIDEO)" || { echo "error: say which video: make demo-video VIDEO=clip.mp4" >&2; exit 2; }
+	$(L2D) stream $(OUT)/export --input "$(VIDEO)" --output $(OUT)/your-video.mp4 \
+	  --side-by-side $(OUT)/your-video.png --prompt "$(PROMPT)" --overwrite
 
 test: $(READY)  ## run the tests (CPU, no network)
 	$(VENV)/bin/python -m pytest -m "not slow"

@@ -6,13 +6,13 @@ Nothing heavy is imported until a command runs, so that --help answers at once.
 from __future__ import annotations
 
 import argparse
-import runpy
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from live2diff import __version__
-from live2diff.errors import Live2DiffError, UsageError
+from live2diff.errors import Live2DiffError, SetupError, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,11 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Live2DiffError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return SetupError.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 141
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,8 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# -- data
-# -----------------------------------------------------------------------------------------------------
+# -- data ------------------------------------------------------------------------------------------------
 
 
 def _add_data(commands: argparse._SubParsersAction) -> None:
@@ -77,8 +80,8 @@ def _data_build(args: argparse.Namespace) -> int:
     # argparse gives all words before --out to the sources.
     settings = [word for word in args.sources if _is_setting(word)]
     sources = [word for word in args.sources if word not in settings]
-    # runpy, not an import: the library does not depend on the tools built on it.
-    return runpy.run_module("data_prep.build")["main"](
+    # Found by name: the library does not depend on the tools built on it.
+    return importlib.import_module("data_prep.build").main(
         [*sources, "--out", args.out, *settings, *args.settings]
     )
 
@@ -88,6 +91,8 @@ def _data_toy(args: argparse.Namespace) -> int:
 
     if args.split not in toy.SPLITS:
         raise UsageError(f"--split {args.split}: expected one of {', '.join(toy.SPLITS)}")
+    if args.count < 1 or not 0 < args.seconds < 3600 or args.fps < 1:
+        raise UsageError("--count and --fps must be 1 or more, --seconds above 0 and below 3600")
     paths = toy.write_videos(
         args.out,
         args.count,
@@ -102,8 +107,7 @@ def _data_toy(args: argparse.Namespace) -> int:
     return 0
 
 
-# -- train
-# ----------------------------------------------------------------------------------------------------
+# -- train -----------------------------------------------------------------------------------------------
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
@@ -115,11 +119,10 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    return runpy.run_module("train.run")["train"](args.settings)
+    return importlib.import_module("train.run").train(args.settings)
 
 
-# -- export
-# ---------------------------------------------------------------------------------------------------
+# -- export ----------------------------------------------------------------------------------------------
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
@@ -141,8 +144,7 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-# -- stream
-# ---------------------------------------------------------------------------------------------------
+# -- stream ----------------------------------------------------------------------------------------------
 
 
 def _add_stream(commands: argparse._SubParsersAction) -> None:
@@ -184,8 +186,7 @@ def _stream(args: argparse.Namespace) -> int:
     return 0
 
 
-# -- arguments
-# -------------------------------------------------------------------------------------------
+# -- arguments -------------------------------------------------------------------------------------------
 
 
 def _is_setting(word: str) -> bool:

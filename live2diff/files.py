@@ -49,7 +49,8 @@ def staged_file(path: str | os.PathLike) -> Iterator[Path]:
 def staged_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success all of it is fsynced and it is renamed to `path`.
 
-    An existing folder at `path` is replaced; it is removed only after the new one is complete.
+    An existing folder at `path` is moved aside when the new one is complete, and removed last. A kill between
+    the two renames leaves it under a name that begins with `.replaced-`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -62,20 +62,28 @@ class StreamMemory:
 
     def reset(self) -> None:
         """Forget everything, in place."""
-        for tensor in self.state_dict().values():
+        for tensor in self._tensors().values():
             tensor.zero_()
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """The memory's own tensors (not copies), by name; what `load_state_dict` restores."""
-        state = {"count": self.count, "warm": self.warm}
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        tensors = {"count": self.count, "warm": self.warm}
         for index, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
-            state[f"layers.{index}.key"] = key
-            state[f"layers.{index}.value"] = value
-        return state
+            tensors[f"layers.{index}.key"] = key
+            tensors[f"layers.{index}.value"] = value
+        return tensors
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Copies of everything the memory holds, by name; what `load_state_dict` restores."""
+        state = {name: tensor.clone() for name, tensor in self._tensors().items()}
+        return {**state, "warmup": torch.tensor(self.warmup)}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Copy a saved state in, in place. Raises ValueError when it belongs to another model, size or T."""
-        own = self.state_dict()
+        state = dict(state)
+        warmup = int(state.pop("warmup", torch.tensor(-1)))
+        if warmup != self.warmup:
+            raise ValueError(f"memory state does not fit: its warm-up is {warmup} frames, here {self.warmup}")
+        own = self._tensors()
         if own.keys() != state.keys():
             odd = sorted(own.keys() ^ state.keys())[0]
             raise ValueError(f"memory state does not fit this model: key {odd!r} is on one side only")
@@ -88,12 +96,14 @@ class StreamMemory:
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.state_dict().values())
+        return sum(tensor.nbytes for tensor in self._tensors().values())
 
     # -- what the model calls -----------------------------------------------------------------------------
 
     def start_row(self, row: int) -> None:
         """Begin `row` anew: its ring is empty and its warm-up slots are about to be written."""
+        for cache in (*self.keys, *self.values):
+            cache[row] = 0  # what is masked still enters products: a NaN from before would stay
         self.count[row] = 0
         self.warm[row] = True
 

@@ -25,8 +25,7 @@ _STEP = re.compile(r"step-(\d+)$")
 
 def checkpoints(run: str | Path) -> list[Path]:
     """Complete checkpoints of a run, oldest first. One without a manifest is not complete and is left out."""
-    found = [path for path in (Path(run) / "checkpoints").glob("step-*") if _STEP.search(path.name)]
-    return sorted((path for path in found if _is_complete(path)), key=updates_of)
+    return sorted(filter(is_checkpoint, (Path(run) / "checkpoints").glob("step-*")), key=updates_of)
 
 
 def updates_of(checkpoint: Path) -> int:
@@ -35,7 +34,10 @@ def updates_of(checkpoint: Path) -> int:
     return int(match[1])
 
 
-def _is_complete(checkpoint: Path) -> bool:
+def is_checkpoint(checkpoint: Path) -> bool:
+    """Whether the folder is a complete checkpoint: named as one, its manifest written, every file whole."""
+    if not _STEP.search(checkpoint.name):
+        return False
     try:
         files = json.loads((checkpoint / "manifest.json").read_text())["files"]
         return all((checkpoint / name).stat().st_size == size for name, size in files.items())
@@ -48,6 +50,10 @@ def run_config(run: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     try:
-        return OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))  # pyright: ignore
+        config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
+        groups = all(isinstance(config[key], dict) for key in ("model", "trainer", "optim"))
     except Exception as error:
         raise CheckpointError(f"{run / 'config.yaml'}: not readable as a run's configuration") from error
+    if not groups:
+        raise CheckpointError(f"{run / 'config.yaml'}: not a run's configuration")
+    return config

@@ -92,6 +92,11 @@ class Settings:
         _check("size", ok, self.size, "width and height, multiples of 8")
         check_steps(self.steps)
 
+    @property
+    def streamed_warmup(self) -> int:
+        """Frames that a stream denoises together at its start; a plain causal model has none."""
+        return self.warmup if self.mask == "warmup_causal" else 0
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -110,11 +112,19 @@ class VideoWriter:
         self.size = (size[0] // 2 * 2, size[1] // 2 * 2)
         if min(self.size) < 2:
             raise UsageError(f"{self.path}: a frame of {size[0]}x{size[1]} pixels is too small for a video")
-        self._stack = staged_file(self.path)
-        self._stage = self._stack.__enter__()
-        self._container = av.open(str(self._stage), "w", format="mp4", options={"movflags": "+faststart"})
+        self._stack = ExitStack()
+        try:
+            self._open(Fraction(fps).limit_denominator(100_000), crf, gop)
+        except BaseException:
+            self._stack.__exit__(*sys.exc_info())
+            raise
+
+    def _open(self, fps: Fraction, crf: int, gop: int) -> None:
+        stage = self._stack.enter_context(staged_file(self.path))
+        self._container = av.open(str(stage), "w", format="mp4", options={"movflags": "+faststart"})
+        self._stack.callback(self._container.close)
         # One encoder thread: x264's output then does not depend on the machine's core count.
-        stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
+        stream = self._container.add_stream("libx264", rate=fps)
         stream.width, stream.height = self.size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.gop_size = gop
@@ -134,10 +144,10 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        with self._stack:  # closes the container, then names the file or removes it
+            if error is not None:
+                raise error
             self._container.mux(self._stream.encode(None))
-        self._container.close()
-        self._stack.__exit__(kind, error, trace)
 
 
 def write_video(

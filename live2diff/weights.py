@@ -100,6 +100,26 @@ def fit_weights(model: nn.Module, weights: dict[str, torch.Tensor], where: Path)
     model.load_state_dict(copies, assign=True)
 
 
+def load_pretrained(kind: type[M], where: str | Path, **options: Any) -> M:
+    """`kind.from_pretrained(where)` of diffusers or transformers, refusing what they only warn of.
+
+    A weight that the files lack would keep its random initial value.
+
+    Raises:
+        CheckpointError: missing, misshapen or non-finite weights. The libraries' own errors (OSError,
+            ValueError, ...) for folders they cannot read pass through.
+    """
+    model, info = kind.from_pretrained(where, output_loading_info=True, **options)
+    for what in ("missing", "mismatched"):
+        keys = sorted(str(key) for key in info[f"{what}_keys"])
+        if keys:
+            raise CheckpointError(f"{where}: {len(keys)} {what} weights ({_first(keys)}); get it again")
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise CheckpointError(f"{where}: {name} holds values that are not finite; get it again")
+    return realign(model)
+
+
 def realign(module: M) -> M:
     """Move every parameter and buffer to freshly allocated memory, one tensor at a time; returns `module`.
 

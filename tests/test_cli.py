@@ -103,6 +103,9 @@ def test_bad_input_is_one_line(export, tmp_path, capsys, kind, message):
         (["--steps", "40,30"], "rising"),
         (["--steps", "60"], "0 to 49"),
         (["--output", "out.avi"], "must be named .mp4"),
+        (["--device", "gpu"], "expected auto, cpu"),
+        (["--seed", "-1"], "whole number from 0"),
+        (["--side-by-side", "pair.xyz"], "must be named .png"),
         (["--nonsense"], "unknown argument '--nonsense'"),
     ],
 )
@@ -153,6 +156,33 @@ def test_a_spoiled_export_is_one_line(export, clip, tmp_path, capsys, name, chan
     assert main(["stream", str(copy), "--input", str(clip), "--output", str(tmp_path / "out.mp4")]) == 4
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(said) == 1 and re.search(message, said[0]) and str(copy) in said[0], said
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_missing_weights_are_not_made_up(export, clip, tmp_path, capsys, part):
+    """The libraries would start them at random, with no more than a warning."""
+    from safetensors.torch import load_file, save_file
+
+    copy = spoil(export, tmp_path, "README.md", lambda text: "")
+    (path,) = (copy / part).glob("*.safetensors")
+    state = load_file(path)
+    removed = sorted(state)[0]
+    save_file({key: value.clone() for key, value in state.items() if key != removed}, path, {"format": "pt"})
+    assert main(["stream", str(copy), "--input", str(clip), "--output", str(tmp_path / "out.mp4")]) == 4
+    assert f"1 missing weights ({removed}" in capsys.readouterr().err
+
+
+def test_overwrite_replaces_nothing_but_an_export(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/holiday.jpg").touch()
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "photos"), "--overwrite"]) == 2
+    assert "is not an export" in capsys.readouterr().err
+    assert (tmp_path / "photos/holiday.jpg").exists()
+
+
+def test_a_target_that_cannot_be_written(export, clip, capsys):
+    assert main(["stream", str(export), "--input", str(clip), "--output", "/proc/nowhere/out.mp4"]) == 5
+    assert "error: /proc/nowhere" in capsys.readouterr().err
 
 
 def test_export_of_nothing(tmp_path, capsys):

@@ -37,7 +37,6 @@ STAGE1 = [
     "model.text.pretrained=models/sd15",
     "model.depth.preset=tiny",
     "model.depth.weights=null",
-    "model.settings.size=[64,64]",
 ]
 
 
@@ -165,3 +164,17 @@ def test_the_card_of_an_export_is_python_that_runs(world):
         variables = {"frames": list(video)}
     exec(block, variables)
     assert len(variables["done"]) == 1
+
+
+@pytest.mark.slow
+def test_the_demo_and_real_videos_through_it(shared, tmp_path):
+    """`make demo`, then `make demo-video` on two real clips: as many frames out as in, at the same rate."""
+    make = ["make", "-C", str(ROOT), f"OUT={tmp_path}/demo"]
+    subprocess.run([*make, "demo"], check=True)
+    with VideoReader(tmp_path / "demo/stream.mp4") as video:
+        assert len(list(video)) == 48
+    assert (tmp_path / "demo/side_by_side.png").is_file()
+    for name, frames in (("people_woman_running_512.mp4", 120), ("animal_wolf_512.mp4", 40)):
+        subprocess.run([*make, "demo-video", f"VIDEO={shared / 'data/videos' / name}"], check=True)
+        with VideoReader(tmp_path / "demo/your-video.mp4") as video:
+            assert (len(list(video)), video.fps) == (frames, 20)

@@ -7,7 +7,7 @@ from pathlib import Path
 from live2diff import __version__
 from live2diff.errors import UsageError
 from live2diff.model.build import load_model
-from live2diff.model.video_model import VideoModel
+from live2diff.model.video_model import VideoModel, is_model_folder
 
 
 def export(run: str | Path, out: str | Path, *, overwrite: bool = False) -> VideoModel:
@@ -20,6 +20,8 @@ def export(run: str | Path, out: str | Path, *, overwrite: bool = False) -> Vide
     out = Path(out)
     if out.exists() and not overwrite:
         raise UsageError(f"{out}: exists already; choose another folder or add --overwrite")
+    if out.exists() and not is_model_folder(out):
+        raise UsageError(f"{out}: is not an export; --overwrite replaces nothing else")
     model = load_model(run)
     model.provenance["exported_by"] = f"live2diff {__version__}"
     model.save(out, card=model_card(model, out.name))
@@ -52,7 +54,7 @@ A causal video diffusion model: it translates video frame by frame, as it arrive
 ## Use
 
 ```python
-from live2diff.model.video_model import VideoModel
+from live2diff.model.video_model import VideoModel, is_model_folder
 from live2diff.stream import Stream
 
 stream = Stream(VideoModel.load("{name}"), prompt="...")

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from live2diff.settings import TextSettings
-from live2diff.weights import realign
+from live2diff.weights import load_pretrained
 
 
 class TextEncoder(nn.Module):
@@ -50,8 +50,8 @@ class TextEncoder(nn.Module):
     def load(cls, folder: Path | str, settings: TextSettings) -> TextEncoder:
         """From a folder with `tokenizer/` and `text_encoder/`, as diffusers lays it out, or a hub id."""
         tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
-        model = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32)
-        return cls(tokenizer, realign(model), settings)
+        model = load_pretrained(CLIPTextModel, folder, subfolder="text_encoder", dtype=torch.float32)
+        return cls(tokenizer, model, settings)
 
 
 def character_tokenizer() -> CLIPTokenizer:

@@ -141,7 +141,9 @@ class CausalUNet(UNetMotionModel):
     @classmethod
     def from_pretrained(cls, *args, **kwargs) -> CausalUNet:
         """As diffusers', and bit-exact: the loaded model computes what the saved one did."""
-        return realign(super().from_pretrained(*args, **kwargs))
+        loaded = super().from_pretrained(*args, **kwargs)
+        realign(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
 
     # -- the whole clip -----------------------------------------------------------------------------------
 
@@ -180,21 +182,26 @@ class CausalUNet(UNetMotionModel):
                     f"mask={mask!r} over {frames} frames needs {longest} positional encodings, "
                     f"the model has {self.config.motion_max_seq_length}"
                 )
-            self._views[key] = ClipView(visible.to(sample.device), position.to(sample.device))
+            with torch.inference_mode(False):  # the view outlives this call and must serve training too
+                self._views[key] = ClipView(visible.to(sample.device), position.to(sample.device))
         return self._views[key]
 
     # -- the stream ---------------------------------------------------------------------------------------
 
     def new_memory(
-        self, rows: int, height: int, width: int, dtype: torch.dtype | None = None
+        self, rows: int, height: int, width: int, dtype: torch.dtype | None = None, warmup: int | None = None
     ) -> StreamMemory:
-        """An empty memory for `rows` denoising rows and latents of `height` x `width`, on our device."""
+        """An empty memory for `rows` denoising rows and latents of `height` x `width`, on our device.
+
+        `warmup` 0 streams under the plain causal mask; None takes the model's.
+        """
+        warmup = self.warmup if warmup is None else warmup
         layers = []
         for module, level in self.temporal:
             # Each downsampler halves, rounding up.
             pixels = -(-height // 2**level) * -(-width // 2**level)
             layers += [(pixels, module.channels)] * module.layers
-        return StreamMemory(layers, rows, self.window, self.warmup, dtype or self.dtype, self.device)
+        return StreamMemory(layers, rows, self.window, warmup, dtype or self.dtype, self.device)
 
     @torch.no_grad()
     def warm_up(
@@ -216,8 +223,10 @@ class CausalUNet(UNetMotionModel):
         Returns:
             eps (1, C, Lw, H, W).
         """
-        if sample.shape[0] != 1 or sample.shape[2] != self.warmup:
-            raise ValueError(f"warm-up takes (1, C, {self.warmup}, H, W), not {tuple(sample.shape)}")
+        if sample.ndim != 5 or sample.shape[0] != 1 or sample.shape[2] != memory.warmup:
+            raise ValueError(f"warm-up takes (1, C, {memory.warmup}, H, W), not {tuple(sample.shape)}")
+        if memory.warmup == 0:
+            raise ValueError("this memory has no warm-up frames: begin with step()")
         if not 0 <= row < memory.rows:
             raise ValueError(f"row={row}: the memory has rows 0 to {memory.rows - 1}")
         memory.start_row(row)
@@ -245,6 +254,10 @@ class CausalUNet(UNetMotionModel):
         Returns:
             eps (T, C, H, W).
         """
+        if sample.ndim != 4 or sample.shape[0] != memory.rows:
+            raise ValueError(
+                f"step takes ({memory.rows}, C, H, W), one frame a row, not {tuple(sample.shape)}"
+            )
         tick = memory.tick(live)
         depth = None if depth is None else depth.unsqueeze(2)
         eps = self._denoise(

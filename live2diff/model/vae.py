@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
 from live2diff.errors import CheckpointError, UsageError
-from live2diff.weights import realign
+from live2diff.weights import load_pretrained
 
 VAE = AutoencoderKL | AutoencoderTiny
 KINDS: dict[str, type[VAE]] = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
@@ -55,4 +55,4 @@ def load_vae(folder: Path | str, kind: str | None = None, subfolder: str | None 
         kind = str(dict(AutoencoderKL.load_config(folder, subfolder=subfolder))["_class_name"])  # pyright: ignore
     if kind not in KINDS:
         raise CheckpointError(f"{folder}: a {kind} is not a VAE this project knows ({', '.join(KINDS)})")
-    return realign(KINDS[kind].from_pretrained(folder, subfolder=subfolder)).eval()
+    return load_pretrained(KINDS[kind], folder, subfolder=subfolder).eval()

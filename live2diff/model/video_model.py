@@ -24,7 +24,7 @@ from live2diff.model import vae as vae_io
 from live2diff.model.text import TextEncoder
 from live2diff.model.unet import CausalUNet
 from live2diff.settings import Settings
-from live2diff.weights import read_json
+from live2diff.weights import load_pretrained, read_json
 
 FORMAT = "live2diff"
 FORMAT_VERSION = 1
@@ -92,8 +92,11 @@ class VideoModel:
         return self.encode(depth_image(normalised).transpose(1, 2))
 
     def clip_depth_latents(self, images: torch.Tensor) -> torch.Tensor:
-        """Depth condition of whole clips (B, 3, F, H, W), normalised under the model's policy."""
-        warmup = max(self.settings.warmup, 1)
+        """Depth condition of whole clips (B, 3, F, H, W), normalised under the model's policy.
+
+        As the stream does it: the warm-up frames together, the others one by one.
+        """
+        warmup = max(self.settings.streamed_warmup, 1)
         return self.depth_latents(self.settings.depth.normalise_clip(self.estimate_depth(images), warmup))
 
     # -- on disk ------------------------------------------------------------------------------------------
@@ -127,7 +130,7 @@ class VideoModel:
         folder = Path(folder)
         settings, provenance = read_config(folder)
         model = cls(
-            unet=_part(folder, "unet", lambda: CausalUNet.from_pretrained(folder / "unet").eval()),
+            unet=_part(folder, "unet", lambda: load_pretrained(CausalUNet, folder / "unet").eval()),
             vae=_part(folder, "vae", lambda: vae_io.load_vae(folder)),
             text=_part(folder, "text_encoder", lambda: TextEncoder.load(folder, settings.text)),
             depth=DPT.load(folder / "depth"),
@@ -168,7 +171,10 @@ def read_config(folder: Path) -> tuple[Settings, dict[str, Any]]:
             f"{path}: format_version={version!r}, this version reads 1 to {FORMAT_VERSION}; update live2diff"
         )
     try:
-        return Settings.from_dict(data.get("settings") or {}), dict(data.get("provenance") or {})
+        provenance = data.get("provenance", {})
+        return Settings.from_dict(data["settings"]), provenance if isinstance(provenance, dict) else {}
+    except KeyError as error:
+        raise CheckpointError(f"{path}: has no key {error}; export the model again") from error
     except UsageError as error:
         raise CheckpointError(f"{path}: {error}") from error
 

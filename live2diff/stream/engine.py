@@ -53,18 +53,22 @@ class Stream:
         seed: int = 0,
         noise: Noise = "fresh",
     ):
+        if model.settings.mask == "bidirectional":
+            raise UsageError(
+                "this model was trained with mask=bidirectional and cannot be streamed; train stage 1"
+            )
         self.model = model
         self.size = size or model.settings.size
         if min(self.size) < 8 or any(side % 8 for side in self.size):
             raise UsageError(f"size {self.size[0]}x{self.size[1]}: both sides must be multiples of 8")
         if noise not in ("fresh", "fixed"):
             raise UsageError(f"noise={noise!r}: expected fresh or fixed")
-        self.warmup = model.unet.warmup
+        self.warmup = model.settings.streamed_warmup
         self.schedule = RowSchedule(model.settings.noise, steps or model.settings.steps, model.device)
         self.text = model.text([prompt]).to(model.unet.dtype)
         width, height = (side // model.downscale for side in self.size)
         self._shape = (model.unet.config.in_channels, height, width)
-        self.memory = model.unet.new_memory(self.schedule.rows, height, width)
+        self.memory = model.unet.new_memory(self.schedule.rows, height, width, warmup=self.warmup)
         self._generator = torch.Generator(model.device).manual_seed(seed)
         self._fixed = self._draw(self.schedule.rows) if noise == "fixed" else None
         self._first: list[np.ndarray] = []  # frames that wait for the warm-up to be complete
@@ -75,6 +79,9 @@ class Stream:
         self._noisy = torch.zeros(waiting, *self._shape, device=model.device, dtype=model.unet.dtype)
         self._condition = torch.zeros_like(self._noisy)
         self._live = [False] * waiting
+        # The same on the device: building it there from the list would wait for the device at every tick.
+        self._live_there = torch.zeros(waiting, dtype=torch.bool, device=model.device)
+        self._yes_no = torch.tensor([True, False], device=model.device).split(1)
 
     # -- frames in, frames out ----------------------------------------------------------------------------
 
@@ -85,8 +92,10 @@ class Stream:
         further frames, one for every one that goes in.
         """
         width, height = self.size
-        if frame.shape != (height, width, 3):
-            raise UsageError(f"frame of shape {frame.shape}: this stream takes ({height}, {width}, 3)")
+        if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
+            raise UsageError(
+                f"frame {frame.shape} of {frame.dtype}: this stream takes uint8 RGB ({height}, {width}, 3)"
+            )
         if self._warm or self.warmup == 0:
             return self._tick(frame)
         self._first.append(frame)
@@ -138,18 +147,19 @@ class Stream:
         )
         condition = torch.cat([condition, self._condition])
         live = [frame is not None, *self._live]
+        live_there = torch.cat([self._yes_no[frame is None], self._live_there])
         eps = self.model.unet.step(
             self.memory,
             noisy,
             self.schedule.timesteps,
             self.text,
             condition if self.model.settings.uses_depth else None,
-            torch.tensor(live, device=self.model.device),
+            live_there,
         )
         clean = self.schedule.denoise(noisy, eps, rows).to(noisy.dtype)
         self._noisy = self.schedule.add_noise(clean[:-1], noise[1:], slice(1, None)).to(noisy.dtype)
         self._condition = condition[:-1]
-        self._live = live[:-1]
+        self._live, self._live_there = live[:-1], live_there[:-1]
         if not live[-1]:
             return []
         return list(to_uint8(self.model.decode(_as_clip(clean[-1:]))[0]))
@@ -185,8 +195,10 @@ class Stream:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Everything the next frame depends on, as copies; `load_state_dict` restores it."""
-        state = {f"memory.{name}": tensor.clone() for name, tensor in self.memory.state_dict().items()}
+        state = {f"memory.{name}": tensor for name, tensor in self.memory.state_dict().items()}
         state |= {
+            "timesteps": self.schedule.timesteps.clone(),
+            "text": self.text.clone(),
             "noisy": self._noisy.clone(),
             "condition": self._condition.clone(),
             "live": torch.tensor(self._live, dtype=torch.bool),
@@ -203,13 +215,20 @@ class Stream:
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Continue where `state_dict` was taken, bit for bit.
 
+        The prompt and the noise come with the state; model, size and steps must be the same.
+
         Raises:
-            ValueError: the state is of another model, size or number of steps.
+            ValueError: they are not; the stream is then unchanged.
         """
+        steps, own = state["timesteps"].tolist(), self.schedule.timesteps.tolist()
+        if steps != own:
+            raise ValueError(f"stream state does not fit: its timesteps are {steps}, here {own}")
         self.memory.load_state_dict(_under(state, "memory."))
         device = self.model.device
         self._noisy, self._condition = (state[name].clone().to(device) for name in ("noisy", "condition"))
+        self.text = state["text"].clone().to(device)
         self._live = [bool(live) for live in state["live"]]
+        self._live_there = state["live"].clone().to(device)
         self._warm = bool(state["warm"])
         self._first = list(state["first"].numpy().copy()) if state["first"].numel() else []
         self._generator.set_state(state["generator"].cpu())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -48,8 +49,11 @@ def translate(
     for target in filter(None, (output, side_by_side)):
         if Path(target).exists() and not overwrite:
             raise UsageError(f"{target}: exists already; choose another name or add --overwrite")
-    if Path(output).suffix.lower() != ".mp4":
-        raise UsageError(f"{output}: the output must be named .mp4")
+    for target, suffix in ((output, ".mp4"), (side_by_side, ".png")):
+        if target is not None and Path(target).suffix.lower() != suffix:
+            raise UsageError(f"{target}: must be named {suffix}")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--seed {seed}: expected a whole number from 0 to 2^63 - 1")
     with VideoReader(input) as video:
         model = load_model(export).to(_device(device))
         if model.text.is_too_long(prompt):
@@ -113,13 +117,14 @@ def save_side_by_side(path: str | Path, *rows: np.ndarray) -> None:
     scale = max(1, round(192 * len(rows) / picture.shape[0]))
     picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
     with staged_file(path) as stage:
-        if not cv2.imwrite(str(stage), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-            raise UsageError(f"{path}: cannot be written as a picture; name it .png")
+        cv2.imwrite(str(stage), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
 
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda") and not re.fullmatch(r"cuda:\d", name):
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise SetupError(f"--device {name}: no CUDA GPU is visible; use --device cpu")
     return torch.device(name)

@@ -55,7 +55,7 @@ def test_a_dead_row_leaves_no_trace():
         unet.warm_up(memory, r, samples[r : r + 1, :, :8], timesteps[r], text, depths[r : r + 1, :, :8])
     for frame in range(8, 20):  # past the first eviction
         unet.step(memory, samples[:, :, frame], timesteps, text, depths[:, :, frame])
-    before = {name: tensor.clone() for name, tensor in memory.state_dict().items()}
+    before = memory.state_dict()
     for value in (1e30, float("inf"), float("nan")):
         dirty = samples[:, :, 20].clone()
         dirty[1] = value
@@ -83,7 +83,7 @@ def test_saved_memory_continues_bit_for_bit():
         unet.warm_up(memory, r, samples[r : r + 1, :, :8], timesteps[r], text, depths[r : r + 1, :, :8])
     for frame in range(8, 19):
         run(memory, frame)
-    saved = {name: tensor.clone() for name, tensor in memory.state_dict().items()}
+    saved = memory.state_dict()  # copies: the steps that follow must not reach them
     expected = [run(memory, frame) for frame in range(19, 30)]
     restored = unet.new_memory(2, 8, 8)
     restored.load_state_dict(saved)
@@ -120,10 +120,38 @@ def test_interleaved_streams_do_not_meet():
             assert torch.equal(eps[0], expected[0, :, frame[0]])
 
 
-def test_memory_of_another_size_is_refused():
+def test_memory_of_another_kind_is_refused():
     unet = make_unet()
-    with pytest.raises(ValueError, match="does not fit"):
-        unet.new_memory(2, 8, 8).load_state_dict(unet.new_memory(3, 8, 8).state_dict())
+    for other in (unet.new_memory(3, 8, 8), unet.new_memory(2, 4, 8), unet.new_memory(2, 8, 8, warmup=4)):
+        with pytest.raises(ValueError, match="does not fit"):
+            unet.new_memory(2, 8, 8).load_state_dict(other.state_dict())
+
+
+def test_a_row_warmed_up_anew_forgets_even_nan():
+    unet = make_unet()
+    samples, depths, timesteps, text = make_inputs(1, 12)
+    memory = unet.new_memory(1, 8, 8)
+
+    def begin():
+        unet.warm_up(memory, 0, samples[:, :, :8], timesteps[0], text, depths[:, :, :8])
+        return unet.step(memory, samples[:, :, 8], timesteps, text, depths[:, :, 8])
+
+    first = begin()
+    unet.step(memory, samples[:, :, 9] * float("nan"), timesteps, text)
+    assert torch.equal(begin(), first)
+
+
+def test_wrong_shapes_are_refused_and_change_nothing():
+    unet = make_unet()
+    samples, depths, timesteps, text = make_inputs(3, 12)
+    memory = unet.new_memory(2, 8, 8)
+    with pytest.raises(ValueError, match=r"step takes \(2, C, H, W\)"):
+        unet.step(memory, samples[:, :, 8], timesteps, text)
+    with pytest.raises(ValueError, match=r"warm-up takes \(1, C, 8, H, W\)"):
+        unet.warm_up(memory, 0, samples[:1, :, :7], timesteps[0], text)
+    with pytest.raises(ValueError, match="rows 0 to 1"):
+        unet.warm_up(memory, 2, samples[:1, :, :8], timesteps[0], text)
+    assert not memory.warm.any()
 
 
 def test_memory_size_does_not_grow():

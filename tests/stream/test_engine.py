@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -169,5 +171,26 @@ def test_too_short_a_clip_is_a_clear_error(model):
 def test_wrong_sizes_are_refused(model):
     with pytest.raises(UsageError, match="multiples of 8"):
         Stream(model, "x", size=(30, 32))
-    with pytest.raises(UsageError, match=r"takes \(32, 32, 3\)"):
-        Stream(model, "x", size=SIZE).push(np.zeros((16, 16, 3), np.uint8))
+    for frame in (np.zeros((16, 16, 3), np.uint8), np.zeros((32, 32, 3), np.float32)):
+        with pytest.raises(UsageError, match=r"takes uint8 RGB \(32, 32, 3\)"):
+            Stream(model, "x", size=SIZE).push(frame)
+
+
+def masked(model, mask):
+    return VideoModel(**{**vars(model), "settings": replace(model.settings, mask=mask)})
+
+
+def test_a_plain_causal_model_streams_without_warm_up(model):
+    outputs = run(Stream(masked(model, "causal"), "x", size=SIZE, steps=(30, 40)), video(12))
+    assert [len(done) for done in outputs] == [0] + [1] * 12
+
+
+def test_a_bidirectional_model_is_refused(model):
+    with pytest.raises(UsageError, match="bidirectional.*cannot be streamed"):
+        Stream(masked(model, "bidirectional"), "x", size=SIZE)
+
+
+def test_state_of_other_steps_is_refused(model):
+    state = Stream(model, "x", size=SIZE, steps=(20, 30)).state_dict()
+    with pytest.raises(ValueError, match="timesteps"):
+        Stream(model, "x", size=SIZE, steps=(30, 40)).load_state_dict(state)
