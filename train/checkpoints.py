@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from live2diff.errors import CheckpointError
 from live2diff.files import staged_folder, write_json
 from live2diff.runs import checkpoints
+from train.progress import update_is_complete
 
 
 class FolderCheckpoints(CheckpointIO):
@@ -57,9 +58,8 @@ class SaveCheckpoints(lightning.Callback):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         updates = trainer.global_step
-        # Micro-steps of one update share its number: save once, at the first that completes it.
-        boundary = (trainer.fit_loop.total_batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if boundary and (updates % self.every == 0 or trainer.should_stop or updates == trainer.max_steps):
+        due = updates % self.every == 0 or trainer.should_stop or updates == trainer.max_steps
+        if due and update_is_complete(trainer):
             self._save(trainer)
 
     def on_train_end(self, trainer: lightning.Trainer, *_: Any) -> None:

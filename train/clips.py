@@ -15,13 +15,14 @@ def read_frames(data: bytes, start: int, count: int, stride: int) -> np.ndarray:
     Seeks to the key frame before `start`. The clip must have a constant frame rate, as `data_prep` writes it.
 
     Raises:
-        ValueError: the clip ends before the last frame wanted, or does not decode (`av.FFmpegError`, a
-        ValueError
-            or OSError).
+        ValueError: no picture, no frame rate, or the clip ends before the last frame wanted.
+        av.FFmpegError: the bytes are no video, or do not decode.
     """
     wanted = range(start, start + count * stride, stride)
     frames = []
     with av.open(io.BytesIO(data)) as container:
+        if not container.streams.video:
+            raise ValueError("the clip holds no video")
         stream = container.streams.video[0]
         rate, base = stream.average_rate, stream.time_base
         if not rate or not base:

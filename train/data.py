@@ -1,41 +1,31 @@
 """Shards to batches.
 
-The order of samples is a function of the seed alone: every epoch permutes the shards, deals them to the
-workers of all ranks, and shuffles samples in a buffer. A run that resumes skips the samples it has seen
-without decoding them.
+The order of samples is a function of the seed and the number of readers (ranks x workers): every epoch
+permutes the shards, deals them to the readers, and shuffles samples in a buffer. A run that resumes skips
+whole epochs by counting their clips, and the samples it has seen of the last one without decoding them.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import random
+import signal
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
 import webdataset as wds
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from live2diff.errors import DataError, UsageError
 from live2diff.images import cover, to_tensor
 from train.clips import read_frames
 from train.noise import generator, sample_seed
-
-
-def find_shards(folder: str | Path, split: str) -> list[Path]:
-    """The clip shards of a dataset's split, sorted. Raises UsageError when there are none."""
-    folder = Path(folder)
-    shards = sorted((folder / split).glob("clips-*.tar"))
-    if not shards:
-        state = "holds no shards" if folder.is_dir() else "does not exist"
-        raise UsageError(
-            f"data.path={folder}: {folder / split} {state}; make a dataset with `live2diff data build`"
-        )
-    return shards
+from train.shards import count_clips, find_shards, one_line, read_shards
 
 
 class Clips(IterableDataset):
@@ -83,36 +73,38 @@ class Clips(IterableDataset):
         # worker continues the line of whichever one's turn it was.
         line = (self.start + worker) % workers
         seen = len(range(line, self.start, workers)) * self.batch
-        for epoch, sample in itertools.islice(self._encoded(self.rank * workers + line, workers), seen, None):
-            yield self._decode(sample, epoch)
-
-    def _encoded(self, reader: int, workers: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(epoch, undecoded sample) without end: this reader's share of every epoch."""
+        reader, readers = self.rank * workers + line, self.world * workers
+        count = functools.cache(count_clips)
         for epoch in itertools.count():
-            shards = [str(shard) for shard in self.shards]
+            shards = list(self.shards)
             random.Random(f"{self.seed}/{epoch}").shuffle(shards)
-            rng = random.Random(f"{self.seed}/{epoch}/{reader}")
-            samples = wds.DataPipeline(
-                wds.SimpleShardList(shards[reader :: self.world * workers]),
-                # Only the named members, never unpickled: webdataset's own decoders are not used.
-                wds.tarfile_to_samples(handler=wds.reraise_exception),
-                wds.shuffle(self.config["shuffle"], rng=rng),
-            )
+            shards = shards[reader::readers]
+            if seen:
+                clips = sum(map(count, shards))
+                if 0 < clips <= seen:
+                    seen -= clips
+                    continue
+            shuffle = wds.shuffle(self.config["shuffle"], rng=random.Random(f"{self.seed}/{epoch}/{reader}"))
             empty = True
-            for sample in samples:
+            for sample in itertools.islice(shuffle(read_shards(shards)), seen, None):
                 empty = False
-                yield epoch, sample
+                yield self._decode(sample, epoch)
             if empty:
-                raise DataError(
-                    f"data.path={self.config['path']}: no clip in {shards[reader]}; check the dataset"
-                )
+                raise DataError(f"{shards[0]}: no clip; make the dataset again")
+            seen = 0
 
     def _decode(self, sample: dict[str, Any], epoch: int) -> dict[str, Any]:
         config, key = self.config, sample["__key__"]
         seed = sample_seed(self.seed, epoch, key)
         rng = generator(seed)
         try:
-            length = json.loads(sample["json"])["frames"]
+            for member in ("mp4", "txt", "json"):
+                if member not in sample:
+                    raise ValueError(f"its .{member} is missing")
+            record = json.loads(sample["json"])
+            length = record.get("frames") if isinstance(record, dict) else None
+            if type(length) is not int:
+                raise ValueError("its .json has no whole number under the key frames")
             span = (config["frames"] - 1) * config["stride"] + 1
             if length < span:
                 raise ValueError(
@@ -122,8 +114,8 @@ class Clips(IterableDataset):
             start = int(rng.integers(length - span + 1))
             frames = read_frames(sample["mp4"], start, config["frames"], config["stride"])
             caption = sample["txt"].decode("utf-8").strip()
-        except (KeyError, ValueError, OSError) as error:
-            raise DataError(f"{sample['__url__']}: clip {key}: {error}") from error
+        except Exception as error:  # a decoder may raise anything on damaged bytes
+            raise DataError(f"{sample['__url__']}: clip {key}: {one_line(error)}") from error
         if rng.random() < config["hflip"]:
             frames = frames[:, :, ::-1]
         if rng.random() < config["caption_dropout"]:
@@ -131,6 +123,17 @@ class Clips(IterableDataset):
         size = (config["size"], config["size"])
         video = to_tensor(np.stack([cover(frame, size) for frame in frames]))
         return {"video": video, "caption": caption, "key": key, "seed": seed}
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch, as `default_collate` makes it, but seeds stay numbers: on a GPU each would cost a wait."""
+    return {**default_collate(samples), "seed": [sample["seed"] for sample in samples]}
+
+
+def _ignore_ctrl_c(worker: int) -> None:
+    # A terminal's Ctrl-C reaches the whole group. The main process decides: it still needs its batches.
+    # TERM stays: it is how the main process ends a worker that is busy.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class ClipData(lightning.LightningDataModule):
@@ -161,6 +164,8 @@ class ClipData(lightning.LightningDataModule):
             clips,
             batch_size=self.run["batch"],
             num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=_ignore_ctrl_c,
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context="spawn" if workers else None,
         )

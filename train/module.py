@@ -36,10 +36,6 @@ class Diffusion(lightning.LightningModule):
         super().__init__()
         self.model, self.config, self.optim = model, trainer, optim
         self.unet = model.unet
-        if trainer["loss"] not in LOSSES:
-            raise UsageError(f"trainer.loss={trainer['loss']}: expected one of {', '.join(LOSSES)}")
-        if optim["kind"] not in OPTIMISERS:
-            raise UsageError(f"optim.kind={optim['kind']}: expected one of {', '.join(OPTIMISERS)}")
         choose_trainable(self.unet, trainer["trainable"])
         if trainer["gradient_checkpointing"]:
             self.unet.enable_gradient_checkpointing()
@@ -66,10 +62,12 @@ class Diffusion(lightning.LightningModule):
             images.shape[4] // scale,
         )
         timestep, noise, posterior = draw(batch["seed"], shape, len(self.schedule), self.device)
-        clean = self.model.encode(images, posterior)
-        noisy = self.schedule.add_noise(clean, noise, timestep)  # pyright: ignore[reportArgumentType]
-        depth = self.model.clip_depth_latents(images) if self.config["depth"] else None
-        text = self.model.text(batch["caption"])
+        # The frozen nets and the noising compute in float32 as in streaming, also under mixed precision.
+        with torch.autocast(self.device.type, enabled=False):
+            clean = self.model.encode(images, posterior).float()
+            noisy = self.schedule.add_noise(clean, noise, timestep)  # pyright: ignore[reportArgumentType]
+            depth = self.model.clip_depth_latents(images) if self.config["depth"] else None
+            text = self.model.text(batch["caption"])
         eps = self.unet(noisy, timestep, text, depth, self.config["mask"])
         return LOSSES[self.config["loss"]](eps.float(), noise)
 

@@ -12,6 +12,9 @@ import lightning
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from live2diff.files import staged_file
+from train.progress import micro_steps, update_is_complete
+
 COLUMNS = ("update", "micro_step", "loss", "clips_per_s")
 
 
@@ -25,6 +28,7 @@ class CsvLogger(Logger):
         super().__init__()
         self._path = run / "metrics.csv"
         self._resumed_at = resumed_at
+        self._started = False
 
     @property
     def name(self) -> str:
@@ -40,19 +44,21 @@ class CsvLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        rows: list[dict[str, Any]] = [{key: metrics.get(key, "") for key in COLUMNS}]
-        if self._resumed_at >= 0 and self._path.exists():
-            with open(self._path, newline="") as file:
-                kept = [dict(row) for row in csv.DictReader(file) if int(row["update"]) <= self._resumed_at]
-            rows, mode = kept + rows, "w"
-        else:
-            mode = "w" if self._resumed_at >= 0 else "a"
-        self._resumed_at = -1
-        with open(self._path, mode, newline="") as file:
+        if not self._started:
+            self._start()
+        with open(self._path, "a", newline="") as file:
+            csv.DictWriter(file, COLUMNS).writerow({key: metrics.get(key, "") for key in COLUMNS})
+
+    def _start(self) -> None:
+        """Write the header and the rows up to the checkpoint. A kill may have torn the last line."""
+        lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
+        rows = csv.DictReader(line for line in lines if line.endswith("\n"))
+        kept = [row for row in rows if int(row["update"]) <= self._resumed_at]
+        with staged_file(self._path) as stage, open(stage, "w", newline="") as file:
             writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS)
-            if mode == "w":
-                writer.writeheader()
-            writer.writerows(rows)
+            writer.writeheader()
+            writer.writerows(kept)
+        self._started = True
 
 
 class Report(lightning.Callback):
@@ -63,14 +69,14 @@ class Report(lightning.Callback):
         self._since = (0, 0.0)  # micro-steps and time of the last line
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self._since = (trainer.fit_loop.total_batch_idx + 1, time.monotonic())
+        self._since = (micro_steps(trainer), time.monotonic())
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any
     ) -> None:
-        update, micro = trainer.global_step, trainer.fit_loop.total_batch_idx + 1
-        boundary = micro % trainer.accumulate_grad_batches == 0
-        if not boundary or (update % self.every and update != trainer.max_steps):
+        update, micro = trainer.global_step, micro_steps(trainer)
+        due = update % self.every == 0 or update == trainer.max_steps
+        if not due or not update_is_complete(trainer):
             return
         steps, start = self._since
         now = time.monotonic()

@@ -23,6 +23,7 @@ from live2diff.depth import DepthPolicy, depth_image
 from live2diff.images import to_tensor
 from live2diff.model import vae as vae_io
 from live2diff.model.video_model import VideoModel
+from train.noise import sample_seed
 
 _KL = 1e-6  # weight of the posterior's divergence from a standard normal: keeps latents in a sane range
 _COLOUR = 10.0  # weight of the colour error, see `_colour`
@@ -36,14 +37,17 @@ _SECONDS = 8.0  # frames are taken from the first seconds of a scene
 class ToyParts(lightning.LightningModule):
     """Trains `model.vae` and `model.depth`; `finish` writes the whole model to RUN/model."""
 
-    def __init__(self, model: VideoModel, optim: Mapping[str, Any]):
+    def __init__(self, model: VideoModel, optim: Mapping[str, Any], seed: int):
         super().__init__()
-        self.model, self.optim = model, optim
+        self.model, self.optim, self.seed = model, optim, seed
         self.vae = model.vae.requires_grad_(True).train()
         self.depth = model.depth.requires_grad_(True).train()
         _start_shallow(self.vae)
 
-    def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+    def training_step(self, batch: dict[str, Any], _: int) -> torch.Tensor:
+        index = batch["index"]
+        # Seeded by the micro-step, on the CPU: a resumed run draws what an uninterrupted one would.
+        source = torch.Generator().manual_seed(sample_seed(self.seed, 0, str(index)))
         # The autoencoder must also carry the depth maps that condition the UNet.
         depth = DepthPolicy("frame").normalise_clip(batch["inverse_depth"][:, None], warmup=1)
         images = torch.cat([batch["image"], depth_image(depth[::4, 0])])
@@ -51,9 +55,10 @@ class ToyParts(lightning.LightningModule):
         top, left = index % 2, index // 2 % 2
         images = images.chunk(2, dim=-2)[top].chunk(2, dim=-1)[left]
         posterior = self.vae.encode(images).latent_dist
-        latents = posterior.sample()
+        latents = posterior.sample(source)
         # A denoiser's latents are never exact; a decoder that has met noise does not turn it into grain.
-        noise = torch.rand_like(latents[:, :1, :1, :1]) * latents.detach().std() * torch.randn_like(latents)
+        strength = torch.rand(len(latents), 1, 1, 1, generator=source)
+        noise = (strength * torch.randn(latents.shape, generator=source)).to(latents) * latents.detach().std()
         restored = self.vae.decode(latents + _GRAIN * noise).sample
         colour = F.mse_loss(_colour(restored), _colour(images))
         loss = F.l1_loss(restored, images) + _COLOUR * colour + _KL * posterior.kl().mean()
@@ -114,26 +119,26 @@ class ToyFrames(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
-        batches = _Batches(
-            self.run["batch"], self.run["updates"], self.trainer.global_step, self.seed, self.size
-        )
+        accumulate = self.run["accumulate"]
+        steps = range(self.trainer.global_step * accumulate, self.run["updates"] * accumulate)
+        batches = _Batches(self.run["batch"], steps, self.seed, self.size)
         return DataLoader(batches, batch_size=None)
 
 
 class _Batches(IterableDataset):
-    def __init__(self, batch: int, updates: int, start: int, seed: int, size: tuple[int, int]):
-        self.batch, self.updates, self.start, self.seed, self.size = batch, updates, start, seed, size
+    def __init__(self, batch: int, steps: range, seed: int, size: tuple[int, int]):
+        self.batch, self.steps, self.seed, self.size = batch, steps, seed, size
 
     def __len__(self) -> int:
-        return self.updates
+        return self.steps.stop
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         first = toy.SPLITS["train"]
         pool = _render(range(first, first + _POOL), self.size)
-        for update in range(self.start, self.updates):
-            rng = np.random.default_rng([self.seed, update])
+        for index in self.steps:
+            rng = np.random.default_rng([self.seed, index])
             chosen = torch.from_numpy(rng.choice(len(pool["image"]), self.batch, replace=False))
-            yield {name: values[chosen] for name, values in pool.items()}
+            yield {"index": index, **{name: values[chosen] for name, values in pool.items()}}
 
 
 def _render(scenes: range, size: tuple[int, int]) -> dict[str, torch.Tensor]:

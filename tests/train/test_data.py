@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
+import av
 import numpy as np
 import pytest
 import torch
+import webdataset as wds
 from torch.utils.data import DataLoader
 
 from live2diff.errors import DataError, UsageError
 from tests.train.shards import DATA, make_dataset
 from train.clips import read_frames
-from train.data import Clips
+from train.data import Clips, collate
 from train.noise import draw, sample_seed
+from train.shards import read_shards
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +49,17 @@ def test_a_resumed_run_continues_the_order(dataset, start):
     assert keys(dataset, 10, start=start) == keys(dataset, 10 + 2 * start)[2 * start :]
 
 
-@pytest.mark.parametrize("start", [1, 2])
-def test_a_resumed_run_continues_the_order_of_two_workers(dataset, start):
-    assert keys(dataset, 8, 2, start=start) == keys(dataset, 8 + 2 * start, 2)[2 * start :]
+def test_a_resumed_run_continues_the_order_of_two_workers(dataset):
+    assert keys(dataset, 8, 2, start=1) == keys(dataset, 10, 2)[2:]
+
+
+def test_past_epochs_are_counted_not_read(dataset, monkeypatch):
+    """Four epochs of 6 batches lie before batch 25; only the fifth's tars are read."""
+    expected = keys(dataset, 60)[50:]
+    read = []
+    monkeypatch.setattr("train.data.read_shards", lambda shards: read.append(shards) or read_shards(shards))
+    assert keys(dataset, 10, start=25) == expected
+    assert len(read) == 1
 
 
 def test_ranks_share_the_clips_without_overlap(dataset):
@@ -122,7 +134,75 @@ def test_wrong_data_is_one_clear_line(dataset, change, error, message):
         next(iter(Clips({**DATA, "path": str(dataset), **change}, seed=0, batch=1, batches=9)))
 
 
-def test_a_damaged_clip_is_named(tmp_path):
+def shard_with(folder, **members: bytes):
+    """A dataset of one clip with these members, by extension."""
+    (folder / "train").mkdir(parents=True)
+    with wds.TarWriter(str(folder / "train/clips-000000.tar")) as writer:
+        writer.write({"__key__": "clip", **members})
+    return folder
+
+
+def sound_only() -> bytes:
+    """An MP4 without a picture."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+JSON = b'{"frames": 40}'
+
+
+@pytest.mark.parametrize(
+    ("mp4", "record", "message"),
+    [
+        (b"no video at all", JSON, "Invalid data"),
+        (b"", JSON, "Invalid data|End of file"),
+        (sound_only(), JSON, "holds no video"),
+        (b"", b"[]", "no whole number under the key frames"),
+        (b"", b'{"frames": "40"}', "no whole number under the key frames"),
+        (b"", b"{", "Expecting property name"),
+        (b"", b"[" * 100_000, "recursion"),
+    ],
+)
+def test_a_damaged_clip_is_named(tmp_path, mp4, record, message):
+    dataset = shard_with(tmp_path, mp4=mp4, txt=b"", json=record)
+    with pytest.raises(DataError, match=f"clips-000000.tar: clip clip: .*({message})") as error:
+        next(iter(Clips({**DATA, "path": str(dataset)}, seed=0, batch=1, batches=9)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_cut_clip_is_named(tmp_path):
     dataset = make_dataset(tmp_path, shards=1, clips_per_shard=1, damage=True)
     with pytest.raises(DataError, match="clips-000000.tar: clip 00"):
         next(iter(Clips({**DATA, "path": str(dataset)}, seed=0, batch=1, batches=9)))
+
+
+def test_a_missing_member_is_named(tmp_path):
+    dataset = shard_with(tmp_path, mp4=b"", json=JSON)
+    with pytest.raises(DataError, match="clip clip: its .txt is missing"):
+        next(iter(Clips({**DATA, "path": str(dataset)}, seed=0, batch=1, batches=9)))
+
+
+@pytest.mark.parametrize("start", [0, 99])
+def test_a_damaged_shard_is_named(tmp_path, start):
+    dataset = make_dataset(tmp_path, shards=1, clips_per_shard=2)
+    shard = dataset / "train/clips-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:700])
+    with pytest.raises(
+        DataError, match="clips-000000.tar: cannot be read .*(empty header|unexpected end of data)"
+    ) as error:
+        next(iter(Clips({**DATA, "path": str(dataset)}, seed=0, batch=1, batches=999, start=start)))
+    assert "\n" not in str(error.value)
+
+
+def test_seeds_of_a_batch_are_plain_numbers(dataset):
+    """A tensor would go to the GPU with the batch, and each number read from it would wait for the GPU."""
+    clips = iter(Clips({**DATA, "path": str(dataset)}, seed=0, batch=2, batches=9))
+    batch = collate([next(clips), next(clips)])
+    assert [type(seed) for seed in batch["seed"]] == [int, int]
+    assert batch["video"].shape == (2, 3, 16, 32, 32)

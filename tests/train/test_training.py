@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import csv
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from safetensors.torch import load_file
-from torch.utils.data import default_collate
 
-from live2diff.config import compose
-from live2diff.errors import UsageError
-from live2diff.model.build import build, load_model
+from live2diff.errors import DataError, UsageError
+from live2diff.model.build import load_model
 from live2diff.runs import checkpoints
+from tests.train.runs import SMALL, module_and_clips, run, take
 from tests.train.shards import make_dataset
-from train.data import Clips
-from train.module import Diffusion
 from train.run import train
-
-FAST = ["experiment=tiny", "data.size=32", "model.settings.size=[32,32]", "trainer.log_every=1"]
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("data"), shards=2, clips_per_shard=4)
-
-
-def config(dataset, *overrides):
-    tree = compose("train", [*FAST, f"data.path={dataset}", *overrides])
-    return OmegaConf.to_container(tree, resolve=True)
-
-
-def module_and_clips(dataset, *overrides):
-    c = config(dataset, *overrides)
-    module = Diffusion(build(c["model"], seed=0), c["trainer"], c["optim"])
-    return module, iter(Clips(c["data"], seed=0, batch=1, batches=99))
-
-
-def take(clips, count):
-    return default_collate([next(clips) for _ in range(count)])
 
 
 @pytest.mark.parametrize(
@@ -103,20 +77,63 @@ def test_a_pattern_that_matches_nothing_is_refused(dataset):
         module_and_clips(dataset, "trainer.trainable=[motoin]")
 
 
-def run(dataset, folder, *overrides):
-    return train([*FAST, f"data.path={dataset}", f"run_dir={folder}", *overrides])
-
-
 def losses(folder):
     with open(folder / "metrics.csv") as file:
         return [(int(row["update"]), float(row["loss"])) for row in csv.DictReader(file)]
 
 
 def test_stage_one_loss_falls(dataset, tmp_path):
-    """30 updates of the whole tiny UNet on toy clips."""
-    run(dataset, tmp_path / "run", "trainer.updates=30", "trainer.trainable=['']", "data.caption_dropout=0")
-    values = [loss for _, loss in losses(tmp_path / "run")]
-    assert sum(values[-5:]) < 0.8 * sum(values[:5])
+    """A base that has seen every frame at once, then its temporal modules alone under the warm-up mask."""
+    base, stage1 = tmp_path / "base", tmp_path / "stage1"
+    settings = ["data.caption_dropout=0", "data.hflip=0"]
+    whole = ["trainer.trainable=['']", "trainer.mask=bidirectional"]
+    run(dataset, base, "trainer.updates=20", *whole, *settings)
+    values = [loss for _, loss in losses(base)]
+    assert sum(values[-5:]) < 0.9 * sum(values[:5])
+    saved = ["model=saved", f"model.saved={base}", f"data.path={dataset}", f"run_dir={stage1}"]
+    train([*SMALL, *saved, "trainer.updates=12", *settings])
+    module, clips = module_and_clips(dataset, *settings, seed=1)
+    held = [take(clips, 8) for _ in range(2)]  # the same clips, crops, timesteps and noise for both
+    results = []
+    for folder in (base, stage1):
+        module.unet.load_state_dict(load_model(folder).unet.state_dict())
+        with torch.no_grad():
+            results.append(sum(float(module.loss(batch)) for batch in held) / len(held))
+    assert results[1] < 0.98 * results[0], results
+
+
+def test_accumulating_gives_the_gradient_of_one_large_batch(dataset, tmp_path):
+    """Through the trainer, by Adam's first moment, which is linear in the gradient: a wrong scale shows."""
+    moments = []
+    for batch, accumulate in ((1, 4), (4, 1)):
+        folder = tmp_path / str(batch)
+        run(
+            dataset, folder, "trainer.updates=1", f"trainer.batch={batch}", f"trainer.accumulate={accumulate}"
+        )
+        state = torch.load(checkpoints(folder)[-1] / "trainer.pt", weights_only=True)
+        moments.append([p["exp_avg"] for p in state["optimizer_states"][0]["state"].values()])
+    assert len(moments[0]) > 10
+    for one, other in zip(*moments, strict=True):
+        assert (one - other).norm() <= 1e-3 * other.norm() + 1e-9
+
+
+def test_mixed_precision_leaves_the_frozen_nets_and_the_noising_alone(dataset):
+    module, clips = module_and_clips(dataset, "trainer.depth=true")
+    batch, seen = take(clips, 2), []
+    module.unet.register_forward_pre_hook(lambda _, args: seen.append(args))
+    with torch.no_grad():
+        module.loss(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            module.loss(batch)
+    for plain, mixed in zip(*(args[:4] for args in seen), strict=True):
+        assert plain.dtype == mixed.dtype and torch.equal(plain, mixed)
+
+
+def test_a_worker_s_error_is_one_line(tmp_path):
+    dataset = make_dataset(tmp_path, shards=1, clips_per_shard=1, damage=True)
+    with pytest.raises(DataError, match=r"^\S*clips-000000.tar: clip 00\S*: ") as error:
+        run(dataset, tmp_path / "run", "data.workers=1", "trainer.updates=1")
+    assert "\n" not in str(error.value)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(dataset, tmp_path):
@@ -138,9 +155,8 @@ def test_stages_build_on_each_other(dataset, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     run(dataset, one, "trainer.updates=1")
     stage2 = ["model=saved", f"model.saved={one}", "trainer.trainable=[motion_modules,depth_branch]"]
-    base = [word for word in FAST if not word.startswith("model.")]
     train(
-        [*base, f"data.path={dataset}", f"run_dir={two}", "trainer.updates=2", "trainer.depth=true", *stage2]
+        [*SMALL, f"data.path={dataset}", f"run_dir={two}", "trainer.updates=2", "trainer.depth=true", *stage2]
     )
     generator = torch.Generator().manual_seed(0)
     sample, depth, other = (torch.randn(1, 4, 10, 8, 8, generator=generator) for _ in range(3))
@@ -152,36 +168,13 @@ def test_stages_build_on_each_other(dataset, tmp_path):
         assert not torch.equal(after(sample, 500, text, depth), after(sample, 500, text, other))
 
 
-def test_ctrl_c_saves_and_the_same_command_continues(dataset, tmp_path):
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "train", *FAST, f"data.path={dataset}", f"run_dir={folder}"]
-    command += ["trainer.updates=400", "trainer.save_every=1000"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("update 2/"):
-            break
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert "run the same command again" in output
-    done = checkpoints(folder)
-    assert len(done) == 1
-    updates = int(done[0].name[5:])
-    start = time.monotonic()
-    run(dataset, folder, f"trainer.updates={updates + 1}", "trainer.save_every=1000")
-    assert checkpoints(folder)[-1].name == f"step-{updates + 1:06d}"
-    assert time.monotonic() - start < 60
-
-
 def test_another_configuration_does_not_continue_a_run(dataset, tmp_path):
     run(dataset, tmp_path / "run", "trainer.updates=1")
     with pytest.raises(UsageError, match=r"was run with optim.lr=0.001, now optim.lr=0.01"):
         run(dataset, tmp_path / "run", "trainer.updates=2", "optim.lr=0.01")
+    # The number of readers decides the order of the samples.
+    with pytest.raises(UsageError, match=r"was run with data.workers=0, now data.workers=1"):
+        run(dataset, tmp_path / "run", "trainer.updates=2", "data.workers=1")
 
 
 def test_old_checkpoints_go_only_after_newer_ones_are_complete(dataset, tmp_path):
@@ -189,3 +182,21 @@ def test_old_checkpoints_go_only_after_newer_ones_are_complete(dataset, tmp_path
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-000003", "step-000004"]
     (tmp_path / "run/checkpoints/step-000004/trainer.pt").write_bytes(b"torn")
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-000003"]
+
+
+def test_a_base_that_trains_on_does_not_change_a_run_built_on_it(dataset, tmp_path):
+    base, top = tmp_path / "base", tmp_path / "top"
+    run(dataset, base, "trainer.updates=1")
+    words = [*SMALL, f"data.path={dataset}", f"run_dir={top}", "model=saved", f"model.saved={base}"]
+    train([*words, "trainer.updates=1"])
+    before = load_model(top).unet.state_dict()
+    run(dataset, base, "trainer.updates=3", "trainer.keep=9")
+    for name, tensor in load_model(top).unet.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    train([*words, "trainer.updates=2"])  # the same command still continues
+
+
+def test_an_exported_model_says_what_it_was_trained_for(dataset, tmp_path):
+    run(dataset, tmp_path / "run", "trainer.updates=1", "trainer.mask=causal")
+    settings = load_model(tmp_path / "run").settings
+    assert (settings.mask, settings.uses_depth, settings.size) == ("causal", False, (32, 32))

@@ -1,0 +1,65 @@
+"""Wrong settings of a run: one line with the key, the value and what was expected."""
+
+from __future__ import annotations
+
+import pytest
+
+from live2diff.errors import SetupError, UsageError
+from train.settings import check_devices, load_config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.batch=abc", "trainer.batch: Value 'abc' .* could not be converted to Integer"),
+        ("trainer.batch=0", "trainer.batch=0: expected 1 or more"),
+        ("trainer.accumulate=0", "trainer.accumulate=0: expected 1 or more"),
+        ("trainer.save_every=0", "trainer.save_every=0: expected 1 or more"),
+        ("trainer.updates=-1", "trainer.updates=-1: expected 1 or more"),
+        ("trainer.updates=null", "trainer.updates: Incompatible value 'None'"),
+        ("trainer.clip_grad=0", "trainer.clip_grad=0.0: expected null or more than 0"),
+        ("trainer.precision=foo", "trainer.precision=foo: expected one of 32-true, bf16-mixed"),
+        ("trainer.devices=many", "trainer.devices=many: expected auto or 1, 2"),
+        ("trainer.mask=causl", "trainer.mask=causl: expected one of bidirectional"),
+        ("trainer.loss=l3", "trainer.loss=l3: expected one of l1, mse"),
+        ("trainer.task=sleep", "trainer.task=sleep: expected one of diffusion, toy_parts"),
+        ("optim.kind=sgd", "optim.kind=sgd: expected one of adam, adamw"),
+        ("optim.lr=abc", "optim.lr: Value 'abc' .* could not be converted to Float"),
+        ("optim.lr=nan", "optim.lr=nan: expected more than 0"),
+        ("optim.betas=[0.9]", r"optim.betas=\[0.9\]: expected two numbers"),
+        ("data.frames=0", "data.frames=0: expected 1 or more"),
+        ("data.hflip=2", "data.hflip=2.0: expected 0 to 1"),
+        ("seed=-1", "seed=-1: expected 0 or more"),
+    ],
+)
+def test_wrong_values_are_refused(override, message):
+    with pytest.raises(UsageError, match=message) as error:
+        load_config(["data.path=x", override])
+    assert "\n" not in str(error.value)
+
+
+def test_diffusion_needs_clips():
+    with pytest.raises(UsageError, match="data=null: trainer.task=diffusion needs clips"):
+        load_config(["experiment=toy_parts", "trainer.task=diffusion"])
+
+
+def test_a_task_without_clips_needs_none():
+    assert load_config(["experiment=toy_parts"])["data"] is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "message"),
+    [
+        (0, "0 GPUs are visible; set trainer.devices=1 trainer.accumulate=256 "),
+        (3, "3 GPUs are visible; set trainer.devices=2 trainer.accumulate=128 "),
+    ],
+)
+def test_more_devices_than_there_are(visible, message):
+    with pytest.raises(SetupError, match=message):
+        check_devices({"devices": 8, "accumulate": 32}, visible)
+
+
+def test_devices_that_are_there():
+    check_devices({"devices": 8, "accumulate": 32}, 8)
+    check_devices({"devices": 1, "accumulate": 32}, 0)
+    check_devices({"devices": "auto", "accumulate": 32}, 0)

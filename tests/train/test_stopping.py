@@ -1,0 +1,85 @@
+"""Ctrl-C and TERM: a checkpoint at the next whole update, no traceback, and the run continues."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from live2diff.runs import checkpoints
+from tests.train.runs import FAST, run
+from tests.train.shards import make_dataset
+from train.module import Diffusion
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("data"), shards=2, clips_per_shard=4)
+
+
+def signal_at(monkeypatch, number: int, micro_step: int) -> None:
+    """Send the signal to this process in the middle of a micro-step, counted from 1."""
+    original, steps = Diffusion.training_step, []
+
+    def training_step(self, *args):
+        steps.append(None)
+        if len(steps) == micro_step:
+            os.kill(os.getpid(), number)
+        return original(self, *args)
+
+    monkeypatch.setattr(Diffusion, "training_step", training_step)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_at_the_next_whole_update(dataset, tmp_path, monkeypatch, capsys, number):
+    before = signal.getsignal(number)
+    signal_at(monkeypatch, number, 5)
+    assert run(dataset, tmp_path / "run", "trainer.updates=9", "trainer.accumulate=4") == 128 + number
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-000002"]
+    assert "stopped after update 2; run the same command again" in capsys.readouterr().out
+    assert signal.getsignal(number) is before
+
+
+def test_a_stopped_run_continues_exactly(dataset, tmp_path, monkeypatch):
+    """Stopped in the middle of an update, with two loader workers."""
+    settings = ["trainer.updates=3", "trainer.batch=1", "trainer.accumulate=2", "data.workers=2"]
+    run(dataset, tmp_path / "whole", *settings)
+    signal_at(monkeypatch, signal.SIGTERM, 1)
+    assert run(dataset, tmp_path / "parts", *settings) == 143
+    assert checkpoints(tmp_path / "parts")[-1].name == "step-000001"
+    assert run(dataset, tmp_path / "parts", *settings) == 0
+    whole, parts = (
+        load_file(checkpoints(tmp_path / n)[-1] / "weights.safetensors") for n in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, parts[name]), name
+
+
+def test_ctrl_c_of_a_terminal_saves(dataset, tmp_path):
+    """It goes to the whole process group: loader workers receive it too."""
+    command = [sys.executable, "-m", "train", *FAST, f"data.path={dataset}", f"run_dir={tmp_path / 'run'}"]
+    command += ["trainer.updates=400", "trainer.save_every=1000", "data.workers=1", "trainer.batch=1"]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("update 2/"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "run the same command again" in output
+    assert len(checkpoints(tmp_path / "run")) == 1
