@@ -50,8 +50,8 @@ demo-video: $(READY)  ## stream your own VIDEO=file through the demo's model, wi
 test: $(READY)  ## run the tests (CPU, no network)
 	$(VENV)/bin/python -m pytest -m "not slow"
 
-test-slow: $(READY)  ## run the heavier drills too
-	$(VENV)/bin/python -m pytest
+test-slow: $(READY)  ## run the heavier drills: all real videos, full-size depth nets, the demo
+	$(VENV)/bin/python -m pytest -m slow
 
 lint: $(READY)  ## ruff and pyright
 	$(VENV)/bin/ruff check .

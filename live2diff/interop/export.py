@@ -54,7 +54,7 @@ A causal video diffusion model: it translates video frame by frame, as it arrive
 ## Use
 
 ```python
-from live2diff.model.video_model import VideoModel, is_model_folder
+from live2diff.model.video_model import VideoModel
 from live2diff.stream import Stream
 
 stream = Stream(VideoModel.load("{name}"), prompt="...")
