@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -49,6 +51,9 @@ def test_paper_recipe(name):
     config = compose("train", [f"experiment={name}", *NEEDED, *MORE.get(f"experiment={name}", [])])
     trainer = config.trainer
     assert trainer.batch * trainer.devices * trainer.accumulate == 1024
+    # The README's advice for one GPU keeps the product.
+    one_gpu = re.search(r"`trainer.devices=(\d+) trainer.accumulate=(\d+)`", (ROOT / "README.md").read_text())
+    assert one_gpu and trainer.batch * int(one_gpu[1]) * int(one_gpu[2]) == 1024
     assert trainer.updates == {"stage1_mask": 3000, "stage2_depth": 6000}[name]
     assert (trainer.loss, config.optim.kind, config.optim.lr) == ("l1", "adam", 1e-4)
     assert (config.data.frames, config.data.size, config.data.caption_dropout) == (16, 256, 0.1)

@@ -62,11 +62,6 @@ class SaveCheckpoints(lightning.Callback):
         if due and update_is_complete(trainer):
             self._save(trainer)
 
-    def on_train_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        if trainer.is_global_zero:
-            for old in checkpoints(self.run)[: -self.keep]:
-                shutil.rmtree(old, ignore_errors=True)
-
     def _save(self, trainer: lightning.Trainer) -> None:
         if trainer.global_step == self._saved:
             return

@@ -103,6 +103,8 @@ def _train(config: dict[str, Any], stop: StopOnSignal) -> int:
     if settings["task"] == "toy_parts":
         module.finish(run)
         print(f"next: live2diff train experiment=toy_base model.saved={run} data.path=DATASET")
+    elif settings["mask"] == "bidirectional":  # a base to build on; it cannot stream
+        print(f"next: live2diff train experiment=tiny_stage1 model.saved={run} data.path=DATASET")
     else:
         print(f"next: live2diff export {run} --out exports/{config['name']}")
     return 0
