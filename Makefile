@@ -1,6 +1,6 @@
 # Every target does its own set-up: a bare Python 3.11 and the package registry are enough.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-video test test-slow lint clean
+.PHONY: help demo demo-video test test-slow test-slurm lint clean
 SHELL := /bin/bash
 
 PYTHON ?= python3.11
@@ -48,10 +48,13 @@ demo-video: $(READY)  ## stream your own VIDEO=file through the demo's model, wi
 	  --side-by-side $(OUT)/your-video.png --prompt "$(PROMPT)" --overwrite
 
 test: $(READY)  ## run the tests (CPU, no network)
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -m "not slow and not slurm"
 
 test-slow: $(READY)  ## run the heavier drills: all real videos, full-size depth nets, the demo
 	$(VENV)/bin/python -m pytest -m slow
+
+test-slurm: $(READY)  ## train on a two-node SLURM cluster that this starts (root, with Debian's slurm-wlm and munge)
+	$(VENV)/bin/python -m pytest -m slurm tests/slurm -rs
 
 lint: $(READY)  ## ruff and pyright
 	$(VENV)/bin/ruff check .

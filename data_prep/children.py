@@ -1,14 +1,17 @@
-"""The parent's side of the child processes: start one per source, wait, kill it at the time limit."""
+"""The parent's side of the child processes: start one per source, wait, kill it when it hangs."""
 
 from __future__ import annotations
 
 import json
 import os
+import selectors
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,7 +19,9 @@ from typing import Any
 from data_prep.config import PrepConfig
 from live2diff.errors import SetupError
 
-EXIT_MACHINE = 74  # of a child: the machine failed, not the file (EX_IOERR of sysexits.h)
+# Exit codes of a child whose failure is not the file's (as in sysexits.h).
+EXIT_BUG = 70
+EXIT_MACHINE = 74
 
 
 class Children:
@@ -38,23 +43,29 @@ class Children:
             The child's result (see `worker.process`), or `{"rejected": reason}` if it was killed or died.
 
         Raises:
-            SetupError: the machine failed (disk full, no permission), not the file.
+            SetupError: the machine failed (disk full, no permission, a missing package) or this program has
+                a bug; the file is not to blame.
         """
         job = {"path": path, "folder": str(folder), "parent": os.getpid(), "config": asdict(self._config)}
         child = self._start()
         try:
-            _, errors = child.communicate(json.dumps(job).encode(), timeout=self._config.timeout_s)
-        except subprocess.TimeoutExpired:
-            return {"rejected": f"takes too long: more than {self._config.timeout_s:g} s"}
+            assert child.stdin is not None
+            with suppress(BrokenPipeError), child.stdin as pipe:  # broken: it ended at once, for a reason
+                pipe.write(json.dumps(job).encode())
+            late, errors = self._watch(child)
         finally:
             self._end(child)
+        if late:
+            return {"rejected": late}
         if child.returncode == 0:
             return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        if child.returncode < 0:
+            return {"rejected": _ending(child.returncode)}
         words = errors.decode("utf-8", "replace").strip().splitlines()
         last = words[-1] if words else f"exit code {child.returncode}"
         if child.returncode == EXIT_MACHINE or last.startswith(("ModuleNotFoundError", "ImportError")):
             raise SetupError(f"{folder}: {last}; mend this and run the same command again")
-        return {"rejected": _ending(child.returncode, last)}
+        raise SetupError(f"{path}: {last}; a bug in data_prep, not a fault of the file: please report it")
 
     def stop(self) -> None:
         """Kill every child; later calls of `run` start none."""
@@ -62,6 +73,37 @@ class Children:
             self._stopped = True
             for child in self._running:
                 _kill(child)
+
+    def _watch(self, child: subprocess.Popen) -> tuple[str | None, bytes]:
+        """Wait for the child to end; returns (why it has to be killed, or None; the end of what it said)."""
+        assert child.stdout is not None and child.stderr is not None
+        beats, errors = child.stdout.fileno(), child.stderr.fileno()
+        stall, limit = self._config.stall_s, self._config.timeout_s
+        hangs, words = f"hangs: no frame for {stall:g} s", b""
+        now = time.monotonic()
+        stalled, end = now + stall, inf if limit is None else now + limit
+        with selectors.DefaultSelector() as pipes:
+            pipes.register(beats, selectors.EVENT_READ)
+            pipes.register(errors, selectors.EVENT_READ)
+            while pipes.get_map():
+                for key, _ in pipes.select(max(0.0, min(stalled, end) - now)):
+                    data = os.read(key.fd, 65536)
+                    if not data:
+                        pipes.unregister(key.fd)
+                    elif key.fd == errors:
+                        words = (words + data)[-65536:]
+                    else:
+                        stalled = time.monotonic() + stall
+                now = time.monotonic()
+                if now >= end:
+                    return f"takes too long: more than {limit:g} s", words
+                if now >= stalled:
+                    return hangs, words
+        try:
+            child.wait(stall)  # both pipes are closed: it has ended, or is about to
+        except subprocess.TimeoutExpired:
+            return hangs, words
+        return None, words
 
     def _start(self) -> subprocess.Popen:
         # The packages are found even when they are not installed and the build runs in another folder.
@@ -78,7 +120,7 @@ class Children:
             child = subprocess.Popen(
                 [sys.executable, "-m", "data_prep.worker"],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment,
                 start_new_session=True,
@@ -88,7 +130,8 @@ class Children:
 
     def _end(self, child: subprocess.Popen) -> None:
         _kill(child)
-        child.communicate()
+        with child:  # waits, and closes the pipes
+            pass
         with self._lock:
             self._running.discard(child)
 
@@ -99,10 +142,8 @@ def _kill(child: subprocess.Popen) -> None:
             os.killpg(child.pid, signal.SIGKILL)
 
 
-def _ending(code: int, last: str) -> str:
-    """Why a child that left no result ended."""
+def _ending(code: int) -> str:
+    """Why a child that a signal ended left no result."""
     if code == -signal.SIGKILL:
         return "killed by the system: out of memory?"
-    if code < 0:
-        return f"crashes the decoder: {signal.Signals(-code).name}"
-    return f"cannot be processed: {last}"
+    return f"crashes the decoder: {signal.Signals(-code).name}"

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
+from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
+from data_prep.hdr import HLG, PQ, to_sdr
+from data_prep.heartbeat import beat
 from live2diff.video import DECODE_ERRORS
 
 # The containers videos come in. Left out on purpose: playlists and scripts (hls, dash, concat), which make
 # libav open other files, pictures, subtitles, and guesses such as text shown as video.
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,gif,mxf,ivf,nut,dv,rm,wtv"
+
+_MAX_LOSSES = 100  # damaged places after which the rest of a file is given up
+_MAX_FAILURES = 1000  # in a row, without a frame in between: what follows is lost too
+
+_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 # How a file that is no video begins -> what it probably is.
 _NOT_VIDEO = {
@@ -44,8 +55,19 @@ class RejectedError(Exception):
         self.facts = facts or {}
 
 
-class DamageError(Exception):
-    """Decoding stopped before the end of the file; the message says why."""
+class Loss(NamedTuple):
+    """A damaged place of a stream. Frames are counted as `decode` yields them.
+
+    Attributes:
+        spoiled: first of the frames before it that are to be left out, because they may be built on what is
+            damaged; equal to `frame` if there are none.
+        frame: the next sound frame; past the last one if none follows.
+        reason: what is wrong.
+    """
+
+    spoiled: int
+    frame: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +94,7 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     """
     try:
         container = av.open(
-            path,
+            os.path.abspath(path),  # a relative name such as "http:x" would be taken for a URL
             options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS},
             metadata_errors="replace",  # PyAV would fail on the metadata of some 3GP files
         )
@@ -84,31 +106,84 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream):
             raise RejectedError("no video stream: audio only?")
+        if stream.codec_context is None:
+            raise RejectedError("cannot be decoded: an unknown codec")
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
         yield container, stream
 
 
-def decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Yield frames in display order up to the end of the file or the first sign of damage.
+def decode(
+    container: InputContainer, stream: VideoStream, losses: list[Loss] | None = None
+) -> Iterator[VideoFrame]:
+    """Yield the sound frames in display order, past damaged places.
 
-    Raises:
-        DamageError: after the last good frame, if an error, a frame the decoder had to guess, or a change of
-            the frame size comes next.
+    Where a frame cannot be decoded, had to be guessed or has another size than the first one, frames are left
+    out up to the next sound key frame: from there on nothing is built on the damage.
+
+    Args:
+        losses: grows by each such place.
     """
-    size = None
-    try:
-        for number, frame in enumerate(container.decode(stream)):
-            if frame.is_corrupt:
-                raise DamageError(f"frame {number} is corrupt")
-            size = size or (frame.width, frame.height)
-            if size != (frame.width, frame.height):
-                raise DamageError(f"the frame size changes at frame {number}")
+    losses = [] if losses is None else losses
+    size, count, waiting = None, 0, False
+    shown: deque[list[int]] = deque(maxlen=32)  # places of the latest frames in the order of decoding
+    for frame in _frames(container, stream):
+        reason = frame if isinstance(frame, str) else _fault(frame, size, count)
+        if isinstance(frame, VideoFrame) and not reason:
+            if waiting and not frame.key_frame:
+                continue
+            if len(losses) > _MAX_LOSSES:
+                return
+            size, waiting = size or (frame.width, frame.height), False
             yield frame
-    except MemoryError:
-        raise
-    except DECODE_ERRORS as error:
-        raise DamageError(_message(error)) from error
+            count += 1
+            shown.append(_place(frame))
+        elif not waiting:
+            spoiled = count
+            if isinstance(frame, VideoFrame) and _place(frame):
+                # What is shown before the damaged frame but was decoded after it may refer to it.
+                spoiled -= len(list(takewhile(_place(frame).__lt__, reversed(shown))))
+            losses.append(Loss(spoiled, count, reason))
+            waiting = True
+
+
+def _frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | str]:
+    """Every frame that comes out of the decoder, and a reason for each failure to read or to decode."""
+    stream.codec_context.copy_opaque = True
+    packets, number, failures = container.demux(stream), 0, 0
+    while failures <= _MAX_FAILURES:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            packet.opaque = [number]  # PyAV looks it up by identity, which small numbers share
+            number += 1
+            for frame in cast(list[VideoFrame], packet.decode()):
+                failures = 0
+                beat()
+                yield frame
+        except MemoryError:
+            raise
+        except IndexError:  # PyAV, behind the last packet of a file in which streams began on the way
+            return
+        except DECODE_ERRORS as error:
+            failures += 1
+            yield _message(error)
+            packets = container.demux(stream)  # goes on behind the packet that failed
+
+
+def _place(frame: VideoFrame) -> list[int]:
+    """Number of a frame's packet, in a list that is empty if the decoder does not tell."""
+    return cast(list[int], frame.opaque) or []
+
+
+def _fault(frame: VideoFrame, size: tuple[int, int] | None, number: int) -> str:
+    """What is wrong with a frame; empty if nothing is."""
+    if frame.is_corrupt:
+        return f"frame {number} is corrupt"
+    if size and size != (frame.width, frame.height):
+        return f"the frame size changes at frame {number}"
+    return ""
 
 
 def geometry(frame: VideoFrame, stream: VideoStream) -> Geometry:
@@ -125,19 +200,32 @@ def geometry(frame: VideoFrame, stream: VideoStream) -> Geometry:
 def picture(frame: VideoFrame, size: tuple[int, int], turns: int, pixels: str = "rgb24") -> np.ndarray:
     """Upright uint8 picture (H, W, 3) of `size` = (width, height) after turning.
 
-    Colour matrix and range follow the frame's tags; 10-bit samples lose their two low bits. HDR is *not* tone
-    mapped: it comes out flat, but monotone and in range.
+    Colour matrix and range follow the frame's tags. Ten bits are rounded to eight; HDR is tone mapped, see
+    `hdr.py`.
+
+    Args:
+        pixels: order of the channels, `rgb24` or `bgr24`.
     """
     width, height = size if turns % 2 == 0 else size[::-1]
     shrinks = width * height <= frame.width * frame.height
-    scaled = frame.reformat(
-        width=width,
-        height=height,
-        format=pixels,
-        interpolation="AREA" if shrinks else "BICUBIC",  # area averaging does not alias
-        threads=1,
-    )
-    return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns))
+    # Area averaging does not alias. The other two flags make the colours exact: without them swscale's result
+    # is up to two levels too dark.
+    how = (Interpolation.AREA if shrinks else Interpolation.BICUBIC) | _EXACT
+    if frame.color_trc in (PQ, HLG):
+        scaled = frame.reformat(
+            width=width,
+            height=height,
+            format="yuv444p16le",
+            dst_colorspace=Colorspace.BT2020,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=how,
+            threads=1,
+        )
+        image = to_sdr(scaled.to_ndarray(), frame.color_trc)[..., :: -1 if pixels == "bgr24" else 1]
+    else:
+        scaled = frame.reformat(width=width, height=height, format=pixels, interpolation=how, threads=1)
+        image = scaled.to_ndarray()
+    return np.ascontiguousarray(np.rot90(image, turns))
 
 
 def short_side(size: tuple[int, int], pixels: int) -> tuple[int, int]:
@@ -148,8 +236,11 @@ def short_side(size: tuple[int, int], pixels: int) -> tuple[int, int]:
 
 
 def _not_a_video(path: str, error: BaseException) -> str:
-    with open(path, "rb") as file:
-        head = file.read(64).lstrip().lower()
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64).lstrip().lower()
+    except OSError as gone:
+        return f"cannot be read: {gone.strerror}"
     if not head:
         return "cannot be opened: the file is empty"
     for start, name in _NOT_VIDEO.items():

@@ -11,7 +11,8 @@ from typing import Any
 
 from av.video.frame import VideoFrame
 
-from data_prep.decode import DamageError, Geometry, RejectedError, decode, geometry, open_video
+from data_prep.decode import Geometry, Loss, RejectedError, decode, geometry, open_video
+from data_prep.hdr import HLG, PQ
 
 # A jump in time longer than this, either way, is a hole in the recording: the shot ends there.
 HOLE_SECONDS = 2.0
@@ -23,12 +24,13 @@ class Probe:
 
     Attributes:
         times: seconds from the first frame, one per decoded frame, never falling. Holes are closed up.
-        holes: indices of the frames that follow a hole.
+        holes: indices of the frames that follow a hole: a long jump in time, or frames lost to damage.
         rate: frames per second of the source, away from its irregularities.
         geometry: frame size and rotation.
         codec, pixel_format, transfer: names, and the transfer function's number in ISO/IEC 23091-2 (16 and 18
             are HDR).
-        damage: why decoding stopped early, or None.
+        interlaced: whether any frame is flagged so.
+        losses: the damaged places.
     """
 
     times: list[float]
@@ -38,7 +40,13 @@ class Probe:
     codec: str
     pixel_format: str
     transfer: int
-    damage: str | None
+    interlaced: bool
+    losses: list[Loss]
+
+    @property
+    def damage(self) -> str | None:
+        """Why the first lost frames are lost, or None."""
+        return self.losses[0].reason if self.losses else None
 
     def facts(self) -> dict[str, Any]:
         """What the records keep."""
@@ -51,8 +59,13 @@ class Probe:
             "codec": self.codec,
             "pixel_format": self.pixel_format,
             "transfer": self.transfer,
+            "hdr": self.transfer in (PQ, HLG),
+            "interlaced": self.interlaced,
             "holes": self.holes,
             "damage": self.damage,
+            "damaged_spans": [
+                [loss.frame, loss.reason] for loss in self.losses if loss.frame < len(self.times)
+            ],
         }
 
 
@@ -63,29 +76,29 @@ def probe(path: str, see: Callable[[VideoFrame], None]) -> Probe:
         RejectedError: it cannot be opened, or not one frame decodes.
     """
     stamps: list[float | None] = []
+    losses: list[Loss] = []
     first: VideoFrame | None = None
-    damage = None
+    interlaced = False
     with open_video(path) as (container, stream):
-        try:
-            for frame in decode(container, stream):
-                first = first or frame
-                stamps.append(frame.time)
-                see(frame)
-        except DamageError as error:
-            damage = str(error)
+        for frame in decode(container, stream, losses):
+            first = first or frame
+            interlaced |= frame.interlaced_frame
+            stamps.append(frame.time)
+            see(frame)
         if first is None:
-            raise RejectedError(f"no good frame: {damage or 'the stream is empty'}")
+            raise RejectedError(f"no good frame: {losses[0].reason if losses else 'the stream is empty'}")
         stated = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
         times, holes = timeline(stamps, stated[0] if stated else Fraction(25))
         return Probe(
             times=times,
-            holes=holes,
+            holes=sorted({*holes, *(loss.frame for loss in losses if 0 < loss.frame < len(times))}),
             rate=source_rate(times, stated),
             geometry=geometry(first, stream),
             codec=stream.codec_context.name,
             pixel_format=first.format.name,
             transfer=int(first.color_trc),
-            damage=damage,
+            interlaced=interlaced,
+            losses=losses,
         )
 
 

@@ -19,16 +19,21 @@ _MIN_GAP = 5  # frames between two cuts: a flash is not two shots
 class CutDetector:
     """PySceneDetect's `AdaptiveDetector`, fed frame by frame so that it opens no file itself.
 
-    It compares the HSV change at a frame with that of the frames around it, so a fast pan is not a cut.
+    It compares the change of brightness at a frame with that of the frames around it, so a fast pan is not a
+    cut. Hue and saturation are left out: in dark, pale and fading pictures they are noise, and made up cuts.
 
     Args:
         ratio: how many times larger than around it the change must be.
-        change: the least change, mean absolute HSV difference, 0 to 255.
+        change: the least change, mean absolute difference of brightness (the V of HSV), 0 to 255.
     """
 
     def __init__(self, ratio: float, change: float):
         self._detector = AdaptiveDetector(
-            adaptive_threshold=ratio, min_content_val=change, min_scene_len=_MIN_GAP, window_width=_WINDOW
+            adaptive_threshold=ratio,
+            min_content_val=change,
+            min_scene_len=_MIN_GAP,
+            window_width=_WINDOW,
+            luma_only=True,
         )
         self._seen = 0
         self._size: tuple[int, int] | None = None
@@ -43,16 +48,21 @@ class CutDetector:
         self._seen += 1
 
 
-def split_shots(frames: int, cuts: Iterable[int], trim: int) -> list[tuple[int, int]]:
+def split_shots(
+    frames: int, cuts: Iterable[int], trim: int, spoiled: Iterable[tuple[int, int]] = ()
+) -> list[tuple[int, int]]:
     """Frame ranges [first, last + 1) of the shots of a video of `frames` frames.
 
-    `trim` frames go on either side of each cut (dissolves, mixed fields), none at the ends of the video.
-    Every shot keeps its place in the list, so shot numbers do not depend on `trim`; a range may be empty.
+    `trim` frames go on either side of each cut (dissolves, mixed fields), none at the ends of the video. The
+    ranges `spoiled`, which reach up to the end of a shot, are cut off it. Every shot keeps its place in the
+    list, so shot numbers do not depend on what is left out; a range may be empty.
     """
+    spoiled = [(first, stop) for first, stop in spoiled if first < stop]
     edges = [0, *sorted({cut for cut in cuts if 0 < cut < frames}), frames]
     shots = []
     for first, last in zip(edges, edges[1:], strict=False):
         start = first if first == 0 else first + trim
         stop = last if last == frames else last - trim
+        stop = min([stop, *(begin for begin, end in spoiled if begin < last <= end)])
         shots.append((start, max(start, stop)))
     return shots

@@ -8,35 +8,13 @@ made by anyone, in any order, again after a kill, and always with the same bytes
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from data_prep.sources import Source
-from live2diff.files import sha1_of
+from data_prep.sources import Source, SourceError
 
 SPLITS = ("train", "val")
-
-
-@dataclass(frozen=True)
-class WorkItem:
-    """A source and what is known of it before it is opened.
-
-    Attributes:
-        bytes: size of the file; 0 for what is not a regular file.
-        same_as: `uri` of an earlier source with the very same bytes; such an item is rejected unopened.
-    """
-
-    source: Source
-    bytes: int
-    same_as: str | None
-
-    def row(self) -> dict[str, Any]:
-        """The item in `worklist.jsonl`."""
-        return {"uri": self.source.uri, "bytes": self.bytes, "same_as": self.same_as}
 
 
 @dataclass(frozen=True)
@@ -45,19 +23,27 @@ class Unit:
 
     split: str
     number: int
-    items: tuple[WorkItem, ...]
+    sources: tuple[Source, ...]
 
     @property
     def stem(self) -> str:
-        return f"{self.split}/clips-{self.number:06d}"
+        return stem_of(self.split, self.number)
+
+
+def stem_of(split: str, number: int) -> str:
+    """Path of a shard in its dataset, without suffix."""
+    return f"{split}/clips-{number:06d}"
 
 
 def make_units(sources: Sequence[Source], *, sources_per_shard: int, val_fraction: float) -> list[Unit]:
-    """Split `sources` and group them into shards; the order of `sources` is kept within a split."""
+    """Split `sources` and group them into shards; the order of `sources` is kept within a split.
+
+    A source with the same bytes as an earlier one gets a `fault` that says so.
+    """
     in_val = _val_names([source.split_name for source in sources], val_fraction)
-    members: dict[str, list[WorkItem]] = {split: [] for split in SPLITS}
-    for item in _items(sources):
-        members["val" if item.source.split_name in in_val else "train"].append(item)
+    members: dict[str, list[Source]] = {split: [] for split in SPLITS}
+    for source in _without_repeats(sources):
+        members["val" if source.split_name in in_val else "train"].append(source)
     return [
         Unit(split, number, tuple(members[split][start : start + sources_per_shard]))
         for split in SPLITS
@@ -74,33 +60,23 @@ def _val_names(names: Sequence[str], fraction: float) -> set[str]:
     return chosen
 
 
-def _items(sources: Sequence[Source]) -> list[WorkItem]:
-    sizes = [_regular_size(source.path) for source in sources]
+def _without_repeats(sources: Sequence[Source]) -> list[Source]:
     # Equal bytes need equal sizes, so only files that share a size are read here.
-    sharing = defaultdict(list)
-    for source, size in zip(sources, sizes, strict=True):
-        if size:
-            sharing[size].append(source)
+    sharing: dict[int | None, int] = defaultdict(int)
+    for source in sources:
+        sharing[source.bytes] += 1
     first: dict[str, str] = {}
-    same_as: dict[str, str] = {}
-    for group in sharing.values():
-        for source in group if len(group) > 1 else ():
+    result = []
+    for source in sources:
+        if source.bytes and sharing[source.bytes] > 1 and not source.fault:
             try:
-                digest = sha1_of(source.path)
-            except OSError:
-                continue  # unreadable: the build will say so
-            if digest in first:
-                same_as[source.path] = first[digest]
+                digest = source.sha1()
+            except SourceError:
+                pass  # the build will say so
             else:
-                first[digest] = source.uri
-    return [
-        WorkItem(source, size, same_as.get(source.path)) for source, size in zip(sources, sizes, strict=True)
-    ]
-
-
-def _regular_size(path: str) -> int:
-    try:
-        info = os.stat(path)
-    except OSError:
-        return 0
-    return info.st_size if stat.S_ISREG(info.st_mode) else 0
+                if digest in first:
+                    source = replace(source, fault=f"repeats another source: same bytes as {first[digest]}")
+                else:
+                    first[digest] = source.uri
+        result.append(source)
+    return result

@@ -17,12 +17,21 @@ from typing import Any
 from uuid import uuid4
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Make sure that a file's bytes, or a folder's names, are on the disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _share(path: Path) -> None:
+    """Give a file the permissions any new file gets here: safetensors makes its own unreadable for others."""
+    if path.is_file():
+        mask = os.umask(0o077)
+        os.umask(mask)
+        path.chmod(0o666 & ~mask)
 
 
 def _stage_name(path: Path) -> Path:
@@ -38,9 +47,10 @@ def staged_file(path: str | os.PathLike) -> Iterator[Path]:
     stage = _stage_name(path)
     try:
         yield stage
-        _fsync(stage)
+        _share(stage)
+        fsync(stage)
         os.replace(stage, path)
-        _fsync(path.parent)
+        fsync(path.parent)
     finally:
         stage.unlink(missing_ok=True)
 
@@ -59,11 +69,12 @@ def staged_folder(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield stage
         for item in [*stage.rglob("*"), stage]:
-            _fsync(item)
+            _share(item)
+            fsync(item)
         if path.exists():
             os.replace(path, old)
         os.replace(stage, path)
-        _fsync(path.parent)
+        fsync(path.parent)
     except BaseException:
         if old.exists() and not path.exists():
             os.replace(old, path)

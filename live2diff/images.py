@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 import torch
@@ -28,3 +30,12 @@ def cover(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         frame = cv2.resize(frame, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     left, top = (inner[0] - width) // 2, (inner[1] - height) // 2
     return frame[top : top + height, left : left + width]
+
+
+def square(frames: Iterable[np.ndarray], size: int, mirrored: bool = False) -> torch.Tensor:
+    """What training looks at: uint8 RGB frames (H, W, 3) -> float32 (3, F, size, size) in [-1, 1].
+
+    The middle of each frame, `cover`ed to `size` pixels, of its mirror image if `mirrored`.
+    """
+    step = -1 if mirrored else 1
+    return to_tensor(np.stack([cover(frame[:, ::step], (size, size)) for frame in frames]))

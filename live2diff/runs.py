@@ -4,8 +4,10 @@
     RUN/metrics.csv                  loss and speed by update
     RUN/checkpoints/step-000300/     300 updates done
         weights.safetensors          the trained parameters, by name in the UNet (or in the part's folder)
+        ema.safetensors              their running mean, where one is kept
         trainer.pt                   optimiser, counters: what resuming needs
-        manifest.json                written last: which files, and their sizes
+        rank-0000.pt                 one per process: states of its random generators
+        manifest.json                written last: updates, samples, processes; size and hash of each file
     RUN/model/                       a whole model folder, where the run trained parts other than the UNet
 
 `train` writes this; `live2diff.model.build.load_model` reads it, so that exporting needs no training code.
@@ -13,6 +15,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -39,10 +42,27 @@ def is_checkpoint(checkpoint: Path) -> bool:
     if not _STEP.search(checkpoint.name):
         return False
     try:
-        files = json.loads((checkpoint / "manifest.json").read_text())["files"]
-        return all((checkpoint / name).stat().st_size == size for name, size in files.items())
+        files = read_manifest(checkpoint)["files"]
+        return all((checkpoint / name).stat().st_size == facts["bytes"] for name, facts in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's manifest. Raises OSError or ValueError when there is none that can be read."""
+    manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+    if not isinstance(manifest, dict):
+        raise ValueError("not a table")
+    return manifest
+
+
+def damaged_file(checkpoint: Path) -> str | None:
+    """Name of the first file that no longer has the hash in the manifest of a complete checkpoint."""
+    for name, facts in read_manifest(checkpoint)["files"].items():
+        with open(checkpoint / name, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != facts["sha256"]:
+                return name
+    return None
 
 
 def run_config(run: Path) -> dict[str, Any]:

@@ -101,13 +101,16 @@ class Settings:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Settings:
+    def from_dict(cls, data: dict[str, Any], skipped: list[str] | None = None) -> Settings:
         """The settings of a `to_dict` result, also after JSON or YAML; absent keys take their default.
+
+        Args:
+            skipped: where given, unknown keys are left out and their paths appended to it.
 
         Raises:
             UsageError: an unknown key, a wrong type or a value out of range, with the key's path.
         """
-        return _read(cls, data, "")
+        return _read(cls, data, "", skipped)
 
 
 def check_steps(steps: tuple[int, ...]) -> None:
@@ -124,16 +127,19 @@ def _check(key: str, ok: bool, value: Any, expected: str) -> None:
 _NESTED = {"noise": NoiseSchedule, "text": TextSettings, "depth": DepthPolicy}
 
 
-def _read(cls: type[T], data: Any, prefix: str) -> T:
+def _read(cls: type[T], data: Any, prefix: str, skipped: list[str] | None) -> T:
     if not isinstance(data, dict):
         raise UsageError(f"settings: {prefix.rstrip('.') or 'config'} must be a table of keys, not {data!r}")
     known = {f.name: f for f in fields(cls)}  # pyright: ignore[reportArgumentType]
     values: dict[str, Any] = {}
     for key, value in data.items():
         if key not in known:
+            if skipped is not None:
+                skipped.append(f"settings.{prefix}{key}")
+                continue
             raise UsageError(f"settings: unknown key {prefix}{key}; known are {', '.join(known)}")
         if key in _NESTED:
-            values[key] = _read(_NESTED[key], value, f"{prefix}{key}.")
+            values[key] = _read(_NESTED[key], value, f"{prefix}{key}.", skipped)
             continue
         values[key] = tuple(value) if isinstance(value, list) else value
         if not _fits(str(known[key].type), values[key]):

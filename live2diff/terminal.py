@@ -42,22 +42,30 @@ def progress(label: str, total: int | None, unit: str = "frames") -> Iterator[Ca
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn(unit),
+            TextColumn(f"{unit}, {{task.fields[speed]}} per second"),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(label, total=total)
-            yield lambda: bar.advance(task)
+            task = bar.add_task(label, total=total, speed="-")
+
+            def move() -> None:
+                bar.advance(task)
+                bar.update(task, speed=f"{bar.tasks[task].speed or 0:.1f}")
+
+            yield move
         return
 
-    done, last = 0, time.monotonic()
+    done, before, last = 0, 0, time.monotonic()
 
     def advance() -> None:
-        nonlocal done, last
+        nonlocal done, before, last
         done += 1
-        if time.monotonic() - last >= _LINE_EVERY:
-            last = time.monotonic()
-            print(f"{label}: {done}{f' of {total}' if total else ''} {unit}", file=sys.stderr, flush=True)
+        passed = time.monotonic() - last
+        if passed >= _LINE_EVERY:
+            whole = f" of {total}" if total else ""
+            speed = (done - before) / passed
+            print(f"{label}: {done}{whole} {unit}, {speed:.1f} per second", file=sys.stderr, flush=True)
+            before, last = done, time.monotonic()
 
     yield advance
     print(f"{label}: {done} {unit} done", file=sys.stderr, flush=True)

@@ -18,12 +18,45 @@ from typing import cast
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.stream import VideoStream
 
 from live2diff.errors import UsageError
 from live2diff.files import staged_file
 
 # What libav raises for files it cannot read; PyAV 18 also fails to decode some 3GP metadata as UTF-8.
 DECODE_ERRORS = (av.FFmpegError, OSError, UnicodeDecodeError, ValueError)
+
+_BT709 = 1  # its number in ISO/IEC 23091-2, as matrix, primaries and transfer function
+
+
+def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
+    """The file's container and its best video stream, decoding on all cores. The caller closes the container.
+
+    Raises:
+        UsageError: not a file, not a video, or one without pictures.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such video file")
+    if not path.is_file():
+        raise UsageError(f"{path}: is not a file; name one video")
+    try:
+        container = open_container(path)
+    except DECODE_ERRORS as error:
+        raise UsageError(f"{path}: cannot be read as a video ({reason(error)})") from error
+    stream = container.streams.best("video")
+    if stream is None:
+        container.close()
+        raise UsageError(f"{path}: holds no video stream (audio only?)")
+    stream.thread_type = "AUTO"
+    return container, cast(VideoStream, stream)
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open the file itself and no other: a playlist must not make libav open files or the network."""
+    # Absolute, because libav takes a relative name such as "a:b.mp4" for an address.
+    return av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}, metadata_errors="replace")
 
 
 class VideoReader:
@@ -40,24 +73,12 @@ class VideoReader:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        if not self.path.exists():
-            raise UsageError(f"{self.path}: no such video file")
-        if not self.path.is_file():
-            raise UsageError(f"{self.path}: is not a file; name one video")
+        self._container, self._stream = open_video(self.path)
         try:
-            # Only the file itself: a playlist must not make libav open other files or the network.
-            self._container = av.open(
-                str(self.path), options={"protocol_whitelist": "file"}, metadata_errors="replace"
-            )
-            video = self._container.streams.video
-            if not video:
-                raise UsageError(f"{self.path}: holds no video stream (audio only?)")
-            self._stream = self._container.streams.best("video") or video[0]
-            self._stream.thread_type = "AUTO"
             self._decoded = cast(Iterator[av.VideoFrame], self._container.decode(self._stream))
             first = next(self._decoded, None)
         except DECODE_ERRORS as error:
-            raise UsageError(f"{self.path}: cannot be read as a video ({_reason(error)})") from error
+            raise UsageError(f"{self.path}: cannot be read as a video ({reason(error)})") from error
         if first is None:
             raise UsageError(f"{self.path}: holds no frame that decodes")
         self._first = first
@@ -74,7 +95,7 @@ class VideoReader:
                 yield _upright(frame)
                 count += 1
         except DECODE_ERRORS as error:
-            raise UsageError(f"{self.path}: damaged after frame {count} ({_reason(error)})") from error
+            raise UsageError(f"{self.path}: damaged after frame {count} ({reason(error)})") from error
 
     def close(self) -> None:
         self._container.close()
@@ -88,6 +109,8 @@ class VideoReader:
 
 class VideoWriter:
     """Writes an H.264 / yuv420p MP4 at a constant frame rate, staged: its name appears when it is whole.
+
+    Colours are BT.709 in narrow range, and tagged so: players and readers need not guess.
 
     Use as a context manager. Odd sizes are cropped by one pixel, which 4:2:0 chroma needs.
 
@@ -127,6 +150,9 @@ class VideoWriter:
         stream = self._container.add_stream("libx264", rate=fps)
         stream.width, stream.height = self.size
         stream.pix_fmt = "yuv420p"
+        for tag in ("colorspace", "color_primaries", "color_trc"):
+            setattr(stream.codec_context, tag, _BT709)
+        stream.codec_context.color_range = ColorRange.MPEG
         stream.codec_context.gop_size = gop
         stream.codec_context.thread_count = 1
         stream.options = {"crf": str(crf), "preset": "veryfast", "bf": "0"}
@@ -136,7 +162,14 @@ class VideoWriter:
         """Append one uint8 RGB frame (H, W, 3)."""
         width, height = self.size
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
-        self._container.mux(self._stream.encode(picture))
+        coded = picture.reformat(
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,
+            threads=1,
+        )
+        self._container.mux(self._stream.encode(coded))
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -170,5 +203,6 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
     return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """Why libav or the system failed, as one short line."""
     return str(getattr(error, "strerror", None) or error).strip().splitlines()[0]

@@ -1,8 +1,19 @@
-"""Saving checkpoints so that a kill at any moment leaves the last complete one (see `live2diff.runs`)."""
+"""Saving checkpoints so that a kill at any moment leaves the last complete one (see `live2diff.runs`).
+
+A checkpoint is made in a hidden folder beside its place, and takes its name when it is whole:
+
+    every rank    writes its own file, then goes on training
+    rank 0        copies weights and optimiser to main memory, then goes on training
+    its writer    (a thread) writes the copies, waits for the other ranks' files, flushes everything to disk,
+                  writes the manifest with the hashes, renames the folder, and only then removes older ones
+"""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +22,57 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from safetensors.torch import load_file, save_file
 
-from live2diff.errors import CheckpointError
-from live2diff.files import staged_folder, write_json
-from live2diff.runs import checkpoints
+from live2diff.errors import CheckpointError, SetupError
+from live2diff.files import fsync, write_json
+from live2diff.runs import checkpoints, read_manifest
 from train.progress import update_is_complete
+from train.rank_state import file_name, load_rank_state, save_rank_state
+from train.writer import BackgroundWriter
+
+_RANK_SECONDS = 600  # how long rank 0 waits for the others' small files before it gives the checkpoint up
+_TENSORS = {"state_dict": "weights.safetensors", "ema": "ema.safetensors"}  # apart from the trainer's state
 
 
 class FolderCheckpoints(CheckpointIO):
-    """One folder a checkpoint: weights as safetensors, the trainer's state beside them, the manifest last.
+    """Lightning's way in and out: one folder a checkpoint (`live2diff.runs`). Saving returns at once.
 
-    The folder is staged and renamed, so a path that exists is complete.
+    `storage_options` of a save are the manifest's facts: `updates`, `world`, and others to be kept.
     """
 
+    def __init__(self, keep: int):
+        self.keep = keep
+        self.writer = BackgroundWriter()
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        state = dict(checkpoint)
-        weights = {name: tensor.contiguous() for name, tensor in state.pop("state_dict").items()}
-        with staged_folder(path) as stage:
-            save_file(weights, stage / "weights.safetensors")
-            torch.save(state, stage / "trainer.pt")
-            files = {file.name: file.stat().st_size for file in sorted(stage.iterdir())}
-            write_json(stage / "manifest.json", {"updates": state["global_step"], "files": files})
+        self.writer.submit(self._write, _copied(checkpoint), Path(path), storage_options)
+
+    def _write(self, checkpoint: dict[str, Any], path: Path, facts: dict[str, Any]) -> None:
+        stage = stage_of(path)
+        size = sum(tensor.nbytes for tensor in _tensors(checkpoint))
+        try:
+            stage.mkdir(parents=True, exist_ok=True)
+            for key, name in _TENSORS.items():
+                if key in checkpoint:
+                    save_file(checkpoint.pop(key), stage / name)
+            torch.save(checkpoint, stage / "trainer.pt")
+            _wait_for([stage / file_name(rank) for rank in range(facts["world"])])
+            commit(stage, path, facts)
+        except CheckpointError:
+            raise
+        except Exception as error:  # the writers of tensors have errors of their own for a full disk
+            raise _unwritable(path, size, error) from error
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+        prune(path.parents[1], self.keep)
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         path = Path(path)
         try:
             state = torch.load(path / "trainer.pt", map_location="cpu", weights_only=True)
-            return {**state, "state_dict": load_file(path / "weights.safetensors")}
+            tensors = {
+                key: load_file(path / name) for key, name in _TENSORS.items() if (path / name).exists()
+            }
+            return {**state, **tensors}
         except Exception as error:
             raise CheckpointError(
                 f"{path}: cannot be read; remove the folder to resume from the one before"
@@ -47,26 +83,135 @@ class FolderCheckpoints(CheckpointIO):
 
 
 class SaveCheckpoints(lightning.Callback):
-    """Save every `every` updates and at the end; keep the newest `keep`.
+    """Save every `every` updates and at the end.
 
-    Old checkpoints are removed only after a newer one is complete.
+    Args:
+        run: folder of the run.
+        every: updates between checkpoints.
+        io: what writes them.
+        resumed: the checkpoint that this process continues from, if any.
+        effective_batch: clips per update; with the number of updates it is the place in the data.
     """
 
-    def __init__(self, run: Path, every: int, keep: int):
-        self.run, self.every, self.keep = run, every, keep
+    def __init__(
+        self, run: Path, every: int, io: FolderCheckpoints, resumed: Path | None, effective_batch: int
+    ):
+        self.run, self.every, self.io, self.resumed = run, every, io, resumed
+        self.effective_batch = effective_batch
         self._saved = -1
 
+    def setup(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+        if trainer.is_global_zero:
+            for stale in (self.run / "checkpoints").glob(".staged-*"):  # of a start that was killed
+                shutil.rmtree(stale, ignore_errors=True)
+        trainer.strategy.barrier()
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # Lightning counts micro-steps. With another number of processes an update has more or fewer of them.
+        done = checkpoint["global_step"] * trainer.accumulate_grad_batches
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            counts.update(dict.fromkeys(counts, done))
+
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if self.resumed is not None and (self.resumed / file_name(trainer.global_rank)).exists():
+            load_rank_state(self.resumed / file_name(trainer.global_rank))
+
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        self.io.writer.check()
         updates = trainer.global_step
         due = updates % self.every == 0 or trainer.should_stop or updates == trainer.max_steps
-        if due and update_is_complete(trainer):
-            self._save(trainer)
+        if due and update_is_complete(trainer) and updates != self._saved:
+            self._saved = updates
+            self._save(trainer, updates)
 
-    def _save(self, trainer: lightning.Trainer) -> None:
-        if trainer.global_step == self._saved:
-            return
-        self._saved = trainer.global_step
-        trainer.save_checkpoint(self.run / "checkpoints" / f"step-{trainer.global_step:06d}")
-        if trainer.is_global_zero:
-            for old in checkpoints(self.run)[: -self.keep]:
-                shutil.rmtree(old, ignore_errors=True)
+    def on_train_end(self, *_: Any) -> None:
+        self.io.writer.wait()
+
+    def _save(self, trainer: lightning.Trainer, updates: int) -> None:
+        path = self.run / "checkpoints" / f"step-{updates:06d}"
+        try:
+            stage_of(path).mkdir(parents=True, exist_ok=True)
+            save_rank_state(stage_of(path) / file_name(trainer.global_rank))
+        except Exception as error:  # torch has an error of its own for a full disk
+            raise _unwritable(path, 0, error) from error
+        facts = {
+            "updates": updates,
+            "micro_steps": trainer.fit_loop.total_batch_idx + 1,
+            "samples": updates * self.effective_batch,
+            "world": trainer.world_size,
+        }
+        score = trainer.callback_metrics.get("val_loss")
+        if score is not None:
+            facts["val_loss"] = float(score)
+        trainer.save_checkpoint(path, storage_options=facts)
+
+
+def stage_of(path: Path) -> Path:
+    """Where the checkpoint `path` is made; all ranks agree on it without talking."""
+    return path.with_name(f".staged-{path.name}")
+
+
+def commit(stage: Path, path: Path, facts: Mapping[str, Any]) -> None:
+    """Give a complete staged folder its name: everything on disk first, the manifest last."""
+    files = {}
+    for file in sorted(stage.iterdir()):
+        fsync(file)
+        with open(file, "rb") as data:
+            digest = hashlib.file_digest(data, "sha256").hexdigest()
+        files[file.name] = {"bytes": file.stat().st_size, "sha256": digest}
+    write_json(stage / "manifest.json", {**facts, "files": files})
+    if path.exists():  # an incomplete or damaged one, or it would have been continued from
+        shutil.rmtree(path)
+    stage.rename(path)
+    fsync(path.parent)
+
+
+def prune(run: Path, keep: int) -> None:
+    """Remove all checkpoints but the newest `keep` and the one with the lowest validation loss."""
+    found = checkpoints(run)
+    scored = [(read_manifest(path).get("val_loss"), path) for path in found]
+    best = min(((score, path) for score, path in scored if score is not None), default=(None, None))[1]
+    for old in found[:-keep]:
+        if old != best:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _wait_for(files: list[Path]) -> None:
+    end = time.monotonic() + _RANK_SECONDS
+    while absent := [file for file in files if not file.exists()]:
+        if time.monotonic() > end:
+            raise CheckpointError(f"{absent[0]}: rank did not write its part; the checkpoint is given up")
+        time.sleep(0.05)
+
+
+def _copied(value: Any) -> Any:
+    """`value` with every tensor copied to main memory: training goes on while it is written."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True).contiguous()
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(item) for item in value)
+    return value
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [tensor for item in items for tensor in _tensors(item)]
+
+
+def _unwritable(path: Path, size: int, error: Exception) -> SetupError:
+    reason = getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
+    try:
+        free = f"{shutil.disk_usage(path.parent).free / 1e6:,.1f} MB are free"
+    except OSError:
+        free = "its disk does not answer"
+    return SetupError(
+        f"{path}: cannot be written ({reason}); it needs {size / 1e6:,.1f} MB, {free}; the checkpoint "
+        "before is whole: mend this and run the same command again"
+    )

@@ -1,38 +1,37 @@
-"""Shards to batches.
-
-The order of samples is a function of the seed and the number of readers (ranks x workers): every epoch
-permutes the shards, deals them to the readers, and shuffles samples in a buffer. A run that resumes skips
-whole epochs by counting their clips, and the samples it has seen of the last one without decoding them.
-"""
+"""Shards to batches, in the order of `train.order`."""
 
 from __future__ import annotations
 
-import functools
-import itertools
-import json
-import random
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import cv2
 import lightning
-import numpy as np
 import torch
-import webdataset as wds
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from live2diff.errors import DataError, UsageError
-from live2diff.images import cover, to_tensor
-from train.clips import read_frames
-from train.noise import generator, sample_seed
-from train.shards import count_clips, find_shards, one_line, read_shards
+from train.columns import Parts
+from train.order import Order, numbers
+from train.readers import find_reader
+from train.samples import CorruptError, Samples
+from train.shards import find_shards, fingerprint
+
+# Corrupt samples are judged as a share of no fewer than these: one at the start is not yet many.
+_FEWEST = 1000
 
 
 class Clips(IterableDataset):
-    """An endless sequence of training samples.
+    """The training samples of a run, from any place to its end (see `train.samples.Samples`).
 
-    A sample is {"video": float32 (3, F, H, W) in [-1, 1], "caption": str, "key": str, "seed": int}; `seed`
-    determines the sample's random draws (see `train.noise`).
+    Which samples a micro-step takes follows from their numbers alone, so a run goes on exactly where it
+    stopped with any number of workers, and in the same order with any number of ranks, if only
+    `batch * world` times the micro-steps per update stays the same.
+
+    A corrupt sample is left out with a line on the terminal, and the next good one in the order takes its
+    place; each reader stops when they are more than `data.max_corrupt` of what it has read.
 
     Args:
         config: the `data` group of the configuration.
@@ -41,6 +40,11 @@ class Clips(IterableDataset):
         batches: length of the whole run in batches, this rank's.
         start: batches already consumed by this rank.
         rank, world: this process among all that train.
+        parts: what of a clip is read.
+
+    Raises:
+        UsageError: no such dataset or split, or fewer shards than readers.
+        SetupError: the video reader is not installed.
     """
 
     def __init__(
@@ -52,10 +56,12 @@ class Clips(IterableDataset):
         start: int = 0,
         rank: int = 0,
         world: int = 1,
+        parts: Parts = Parts(),  # noqa: B008 - frozen
     ):
         self.config, self.seed, self.batch, self.start = config, seed, batch, start
-        self.batches, self.rank, self.world = batches, rank, world
+        self.batches, self.rank, self.world, self.parts = batches, rank, world, parts
         self.shards = find_shards(config["path"], config["split"])
+        find_reader(config["reader"])
         readers = world * max(1, config["workers"])
         if len(self.shards) < readers:
             raise UsageError(
@@ -69,60 +75,37 @@ class Clips(IterableDataset):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        # DataLoader takes batches from its workers in turn, beginning with worker 0 after a resume too: this
-        # worker continues the line of whichever one's turn it was.
-        line = (self.start + worker) % workers
-        seen = len(range(line, self.start, workers)) * self.batch
-        reader, readers = self.rank * workers + line, self.world * workers
-        count = functools.cache(count_clips)
-        for epoch in itertools.count():
-            shards = list(self.shards)
-            random.Random(f"{self.seed}/{epoch}").shuffle(shards)
-            shards = shards[reader::readers]
-            if seen:
-                clips = sum(map(count, shards))
-                if 0 < clips <= seen:
-                    seen -= clips
-                    continue
-            shuffle = wds.shuffle(self.config["shuffle"], rng=random.Random(f"{self.seed}/{epoch}/{reader}"))
-            empty = True
-            for sample in itertools.islice(shuffle(read_shards(shards)), seen, None):
-                empty = False
-                yield self._decode(sample, epoch)
-            if empty:
-                raise DataError(f"{shards[0]}: no clip; make the dataset again")
-            seen = 0
+        order = Order([shard.clips for shard in self.shards], self.seed, self.config["shuffle"])
+        samples = Samples(self.config, self.shards, self.seed, self.parts)
+        places = numbers(
+            range(self.start, self.batches),
+            batch=self.batch,
+            rank=self.rank,
+            world=self.world,
+            worker=worker,
+            workers=workers,
+        )
+        seen = corrupt = 0
+        for number in places:
+            sample = None
+            while sample is None:
+                seen += 1
+                try:
+                    sample = samples[order[number]]
+                except CorruptError as error:
+                    corrupt += 1
+                    self._check_share(error, corrupt, seen)
+                    print(f"left out: {error}", file=sys.stderr, flush=True)
+                    number += 1
+            yield sample
 
-    def _decode(self, sample: dict[str, Any], epoch: int) -> dict[str, Any]:
-        config, key = self.config, sample["__key__"]
-        seed = sample_seed(self.seed, epoch, key)
-        rng = generator(seed)
-        try:
-            for member in ("mp4", "txt", "json"):
-                if member not in sample:
-                    raise ValueError(f"its .{member} is missing")
-            record = json.loads(sample["json"])
-            length = record.get("frames") if isinstance(record, dict) else None
-            if type(length) is not int:
-                raise ValueError("its .json has no whole number under the key frames")
-            span = (config["frames"] - 1) * config["stride"] + 1
-            if length < span:
-                raise ValueError(
-                    f"{length} frames, but {config['frames']} at stride {config['stride']} need {span}: "
-                    "lower data.stride or rebuild with longer clips"
-                )
-            start = int(rng.integers(length - span + 1))
-            frames = read_frames(sample["mp4"], start, config["frames"], config["stride"])
-            caption = sample["txt"].decode("utf-8").strip()
-        except Exception as error:  # a decoder may raise anything on damaged bytes
-            raise DataError(f"{sample['__url__']}: clip {key}: {one_line(error)}") from error
-        if rng.random() < config["hflip"]:
-            frames = frames[:, :, ::-1]
-        if rng.random() < config["caption_dropout"]:
-            caption = ""
-        size = (config["size"], config["size"])
-        video = to_tensor(np.stack([cover(frame, size) for frame in frames]))
-        return {"video": video, "caption": caption, "key": key, "seed": seed}
+    def _check_share(self, error: CorruptError, corrupt: int, seen: int) -> None:
+        most = self.config["max_corrupt"]
+        if corrupt > most * max(seen, _FEWEST):
+            raise DataError(
+                f"{error}; {corrupt} of {seen} samples could not be read, data.max_corrupt={most} allows "
+                f"fewer: see `live2diff data check {self.config['path']}`"
+            ) from error
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -130,22 +113,40 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return {**default_collate(samples), "seed": [sample["seed"] for sample in samples]}
 
 
-def _ignore_ctrl_c(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     # A terminal's Ctrl-C reaches the whole group. The main process decides: it still needs its batches.
     # TERM stays: it is how the main process ends a worker that is busy.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)  # as PyTorch does with its own: the workers are what runs side by side
 
 
 class ClipData(lightning.LightningDataModule):
     """Training batches for a run of `updates` x `accumulate` micro-steps.
 
-    The position is not saved: it follows from the number of updates done.
+    The position is not saved: it follows from the number of updates done. What is saved is which clips the
+    dataset held, since a run can only be continued on the same ones.
     """
 
-    def __init__(self, config: Mapping[str, Any], trainer: Mapping[str, Any], seed: int):
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        trainer: Mapping[str, Any],
+        seed: int,
+        parts: Parts = Parts(),  # noqa: B008
+    ):
         super().__init__()
-        self.config, self.run, self.seed = config, trainer, seed
-        find_shards(config["path"], config["split"])  # a wrong path is told before anything is built
+        self.config, self.run, self.seed, self.parts = config, trainer, seed, parts
+        self._fingerprint = fingerprint(find_shards(config["path"], config["split"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"clips": self._fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict["clips"] != self._fingerprint:
+            raise UsageError(
+                f"data.path={self.config['path']}: its clips are not those this run began with, so it cannot "
+                "go on exactly; give another run_dir, or the dataset as it was"
+            )
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
@@ -158,6 +159,7 @@ class ClipData(lightning.LightningDataModule):
             start=self.trainer.global_step * accumulate,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
+            parts=self.parts,
         )
         workers = self.config["workers"]
         return DataLoader(
@@ -165,7 +167,7 @@ class ClipData(lightning.LightningDataModule):
             batch_size=self.run["batch"],
             num_workers=workers,
             collate_fn=collate,
-            worker_init_fn=_ignore_ctrl_c,
+            worker_init_fn=_start_worker,
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context="spawn" if workers else None,
         )

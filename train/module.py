@@ -12,6 +12,7 @@ from diffusers import DDPMScheduler
 
 from live2diff.errors import UsageError
 from live2diff.model.video_model import VideoModel
+from train.encoding import Encoder
 from train.noise import draw
 
 LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
@@ -39,6 +40,7 @@ class Diffusion(lightning.LightningModule):
         choose_trainable(self.unet, trainer["trainable"])
         if trainer["gradient_checkpointing"]:
             self.unet.enable_gradient_checkpointing()
+        self.encode = Encoder(model, trainer["depth"])
         self.schedule = DDPMScheduler(**model.settings.noise.scheduler_config())
         self._losses: list[torch.Tensor] = []  # of the micro-steps of the update in work
 
@@ -53,21 +55,12 @@ class Diffusion(lightning.LightningModule):
 
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
         """Mean loss of a batch from `train.data.Clips`."""
-        images = batch["video"]
-        scale = self.model.downscale
-        shape = (
-            self.unet.config.in_channels,
-            images.shape[2],
-            images.shape[3] // scale,
-            images.shape[4] // scale,
-        )
+        shape = self.encode.latent_shape(batch)
         timestep, noise, posterior = draw(batch["seed"], shape, len(self.schedule), self.device)
         # The frozen nets and the noising compute in float32 as in streaming, also under mixed precision.
         with torch.autocast(self.device.type, enabled=False):
-            clean = self.model.encode(images, posterior).float()
+            clean, depth, text = self.encode(batch, posterior)
             noisy = self.schedule.add_noise(clean, noise, timestep)  # pyright: ignore[reportArgumentType]
-            depth = self.model.clip_depth_latents(images) if self.config["depth"] else None
-            text = self.model.text(batch["caption"])
         eps = self.unet(noisy, timestep, text, depth, self.config["mask"])
         return LOSSES[self.config["loss"]](eps.float(), noise)
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from live2diff.columns import COLUMNS
 from live2diff.config import compose
-from live2diff.errors import SetupError, UsageError
+from live2diff.errors import UsageError
 
 
 @dataclass
@@ -24,12 +25,15 @@ class Trainer:
     batch: int
     accumulate: int
     clip_grad: float | None
+    ema: float | None
     precision: str
     gradient_checkpointing: bool
+    accelerator: str
     devices: Any  # "auto" or a number
     save_every: int
     keep: int
     log_every: int
+    log_samples: bool
 
 
 @dataclass
@@ -43,8 +47,11 @@ class Data:
     size: int
     hflip: float
     caption_dropout: float
+    columns: Any  # "auto", "none" or a list of names
+    reader: str
     workers: int
     shuffle: int
+    max_corrupt: float
 
 
 @dataclass
@@ -82,6 +89,10 @@ def _one_of(*names: str) -> Rule:
     return lambda value: value in names, f"one of {', '.join(names)}"
 
 
+def _is_column_choice(value: Any) -> bool:
+    return value in ("auto", "none") or (isinstance(value, list) and all(name in COLUMNS for name in value))
+
+
 _ABOVE_ZERO: Rule = (lambda value: 0 < value < math.inf, "more than 0")
 _PROBABILITY: Rule = (lambda value: 0 <= value <= 1, "0 to 1")
 
@@ -94,7 +105,9 @@ RULES: dict[str, Rule] = {
     "trainer.batch": _at_least(1),
     "trainer.accumulate": _at_least(1),
     "trainer.clip_grad": (lambda value: value is None or 0 < value < math.inf, "null or more than 0"),
+    "trainer.ema": (lambda value: value is None or 0 < value < 1, "null or more than 0 and below 1"),
     "trainer.precision": _one_of("32-true", "bf16-mixed", "16-mixed"),
+    "trainer.accelerator": _one_of("auto", "cpu", "cuda"),
     "trainer.devices": (lambda v: v == "auto" or (type(v) is int and v > 0), "auto or 1, 2 ..."),
     "trainer.save_every": _at_least(1),
     "trainer.keep": _at_least(1),
@@ -108,8 +121,11 @@ RULES: dict[str, Rule] = {
     "data.size": _at_least(1),
     "data.hflip": _PROBABILITY,
     "data.caption_dropout": _PROBABILITY,
+    "data.columns": (_is_column_choice, f"auto, none or a list of {', '.join(COLUMNS)}"),
+    "data.reader": _one_of("pyav", "decord", "torchcodec"),
     "data.workers": _at_least(0),
     "data.shuffle": _at_least(1),
+    "data.max_corrupt": _PROBABILITY,
     "logger.kind": _one_of("csv", "wandb"),
 }  # fmt: skip
 
@@ -137,20 +153,3 @@ def load_config(overrides: Sequence[str] = ()) -> dict[str, Any]:
     if config["data"] is None and config["trainer"]["task"] == "diffusion":
         raise UsageError("data=null: trainer.task=diffusion needs clips; give data=shards data.path=DATASET")
     return config
-
-
-def check_devices(trainer: dict[str, Any], visible: int) -> None:
-    """Refuse more devices than there are GPUs: Lightning would start as many processes on the CPU.
-
-    Raises:
-        SetupError: it names the settings that keep the effective batch.
-    """
-    devices = trainer["devices"]
-    if devices == "auto" or devices <= max(visible, 1):
-        return
-    product = devices * trainer["accumulate"]
-    fewer = max(count for count in range(1, max(visible, 1) + 1) if product % count == 0)
-    raise SetupError(
-        f"trainer.devices={devices}, but {visible} GPUs are visible; set trainer.devices={fewer} "
-        f"trainer.accumulate={product // fewer} to keep the product"
-    )

@@ -1,60 +1,109 @@
-"""Shards of a dataset: finding them, counting their clips, reading them undecoded."""
+"""What a finished dataset offers for training: its shards, how many clips each gives, and its columns.
+
+All of it stands in dataset.json (and duplicates.jsonl): no tar is opened to learn it.
+"""
 
 from __future__ import annotations
 
-import itertools
-import tarfile
-from collections.abc import Iterable, Iterator
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import webdataset as wds
-from webdataset.tariterators import base_plus_ext
 
 from live2diff.errors import DataError, UsageError
 
 
-def find_shards(folder: str | Path, split: str) -> list[Path]:
-    """The clip shards of a dataset's split, sorted. Raises UsageError when there are none."""
+@dataclass(frozen=True)
+class Shard:
+    """A shard of clips.
+
+    Attributes:
+        path: its tar.
+        clips: how many of its clips are trained on.
+        passed_over: keys of the others: near-duplicates of clips elsewhere.
+    """
+
+    path: Path
+    clips: int
+    passed_over: frozenset[str] = frozenset()
+
+    def column(self, name: str) -> Path:
+        """The tar of a column beside it."""
+        return self.path.with_name(f"{name}-{self.path.stem.partition('-')[2]}.tar")
+
+
+def find_shards(folder: str | Path, split: str) -> list[Shard]:
+    """The shards of a dataset's split that hold clips, in the order of their names.
+
+    Raises:
+        UsageError: no dataset, an unfinished one, or a split without shards.
+        DataError: its description is damaged.
+    """
     folder = Path(folder)
-    shards = sorted((folder / split).glob("clips-*.tar"))
+    manifest = read_manifest(folder)
+    passed_over: dict[str, set[str]] = defaultdict(set)
+    for shard, key in _duplicates(folder):
+        passed_over[shard].add(key)
+    shards = []
+    with _damage(folder / "dataset.json"):
+        for entry in manifest["splits"].get(split, {}).get("shards", []):
+            keys = frozenset(passed_over[entry["name"]])
+            # Of a path only the last part counts: nothing outside the split is opened.
+            path = folder / split / Path(entry["name"]).name
+            shards.append(Shard(path, entry["clips"] - len(keys), keys))
+        shards = sorted((shard for shard in shards if shard.clips > 0), key=lambda shard: shard.path)
     if not shards:
-        state = "holds no shards" if folder.is_dir() else "does not exist"
-        raise UsageError(
-            f"data.path={folder}: {folder / split} {state}; make a dataset with `live2diff data build`"
-        )
+        raise UsageError(f"data.path={folder}: its split {split!r} holds no shards; see data.split")
     return shards
 
 
-def count_clips(shard: Path) -> int:
-    """Clips of a shard, from the headers of its members: nothing else is read. Raises DataError."""
-    try:
-        with tarfile.open(shard) as tar:
-            keys = [base_plus_ext(member.name)[0] for member in tar if member.isreg()]
-    except Exception as error:
-        raise _damaged(shard, error) from error
-    return sum(1 for _ in itertools.groupby(filter(None, keys)))
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """`dataset.json`. Raises UsageError when there is none, DataError when it cannot be read."""
+    path = folder / "dataset.json"
+    if not path.is_file():
+        state = "does not exist" if not folder.is_dir() else "holds no dataset.json: no finished dataset"
+        raise UsageError(f"data.path={folder}: {state}; make one with `live2diff data build`")
+    with _damage(path):
+        manifest = json.loads(path.read_bytes())
+        if not isinstance(manifest["splits"], dict):
+            raise ValueError("splits is no table")
+        return manifest
 
 
-def read_shards(shards: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """The clips of shards in order, each {"__key__", "__url__", and bytes by extension}.
-
-    Raises:
-        DataError: a shard that cannot be read.
-    """
+def fingerprint(shards: Sequence[Shard]) -> str:
+    """Identifies which clips there are, in which order; a run can only be continued on the same."""
+    digest = hashlib.sha256()
     for shard in shards:
-        try:
-            # Members are plain bytes, never unpickled: webdataset's own decoders are not used.
-            yield from wds.tarfile_to_samples(handler=wds.reraise_exception)([{"url": str(shard)}])
-        except Exception as error:
-            raise _damaged(shard, error) from error
+        digest.update(f"{shard.path.name} {shard.clips} {sorted(shard.passed_over)}\n".encode())
+    return digest.hexdigest()
 
 
-def one_line(error: object) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _duplicates(folder: Path) -> Iterator[tuple[str, str]]:
+    """Shard and key of each clip that the build found to be a near-duplicate."""
+    path, index = folder / "duplicates.jsonl", folder / "index.parquet"
+    if not path.is_file():
+        return
+    with _damage(path), open(path, encoding="utf-8") as file:
+        keys = [json.loads(line)["key"] for line in file]
+    if keys:
+        import pyarrow.parquet as parquet
+
+        with _damage(index):  # pyarrow's errors are OSErrors and ValueErrors
+            rows = parquet.read_table(index, columns=["shard", "key"], filters=[("key", "in", keys)])
+            yield from zip(*(rows.column(name).to_pylist() for name in ("shard", "key")), strict=True)
 
 
-def _damaged(shard: Path, error: Exception) -> DataError:
-    # webdataset appends objects of its own to an error's arguments.
-    reason = error if isinstance(error, OSError) or not error.args else error.args[0]
-    return DataError(f"{shard}: cannot be read ({one_line(reason)}); make the dataset again")
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Whatever a damaged file leads to becomes one DataError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise DataError(
+            f"{path}: cannot be read ({reason}); the same `live2diff data build` writes it again"
+        ) from error

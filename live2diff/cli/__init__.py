@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 
 from live2diff import __version__
-from live2diff.cli import data, export, stream, train
+from live2diff.cli import bench, ckpt, data, doctor, export, stream, train
 from live2diff.cli.arguments import is_setting
 from live2diff.errors import Live2DiffError, SetupError, UsageError
 
@@ -19,6 +20,7 @@ from live2diff.errors import Live2DiffError, SetupError, UsageError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see `live2diff.errors`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         parsed, rest = _parser().parse_known_args(arguments)
         odd = [word for word in rest if not is_setting(word) or not hasattr(parsed, "settings")]
@@ -47,6 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"live2diff {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (data, train, export, stream):
+    for command in (data, train, export, ckpt, stream, bench, doctor):
         command.add(commands)
     return parser

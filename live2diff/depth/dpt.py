@@ -16,27 +16,28 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
-from torch import nn
 
+from live2diff.depth.base import DepthNetwork
 from live2diff.depth.config import PRESETS, DPTConfig
 from live2diff.depth.parts import Backbone, Decoder
-from live2diff.errors import CheckpointError, UsageError
-from live2diff.files import staged_folder, write_json
-from live2diff.weights import fit_weights, read_json, read_weights
+from live2diff.errors import UsageError
+from live2diff.interop.kinds import kind_of, refuse
+from live2diff.weights import read_weights
 
-_FORMAT = "live2diff-dpt-1"
 _POS_EMBED = "pretrained.model.pos_embed"
 # In MiDaS files, but without effect on the depth: the classifier, the norm after the last block, and a unit
 # for a skip connection that the coarsest map does not have.
 _UNUSED = ("pretrained.model.head.", "pretrained.model.norm.", "scratch.refinenet4.resConfUnit1.")
 
 
-class DPT(nn.Module):
+class DPT(DepthNetwork):
     """Raw inverse depth of images: larger is nearer, of no fixed scale or offset."""
+
+    FORMAT = "live2diff-dpt-1"
 
     def __init__(self, config: DPTConfig):
         super().__init__()
@@ -44,44 +45,19 @@ class DPT(nn.Module):
         self.pretrained = Backbone(config)
         self.scratch = Decoder(config)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Inverse depth of each image on its own, at its own size.
+    @property
+    def image_size(self) -> int:
+        return self.config.image_size
 
-        The network sees a square: images are squashed to it, which keeps the whole picture, and the result is
-        stretched back. Both are bilinear, antialiased where they shrink.
+    def of_square(self, images: torch.Tensor) -> torch.Tensor:
+        return self.scratch(self.pretrained(images))
 
-        Args:
-            images: (N, 3, H, W) in [-1, 1], of the weights' dtype.
-
-        Returns:
-            (N, H, W), non-negative.
-        """
-        side = self.config.image_size
-        depth = self.scratch(self.pretrained(_resize(images, (side, side))))
-        return _resize(depth, images.shape[-2:])[:, 0]
-
-    def save(self, folder: str | os.PathLike) -> None:
-        """Write config.json and model.safetensors as `folder`, replacing an old one when the new is whole."""
-        with staged_folder(folder) as stage:
-            write_json(stage / "config.json", {"format": _FORMAT, **self.config.to_dict()})
-            weights = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
-            save_file(weights, stage / "model.safetensors", metadata={"format": "pt"})
+    def shape(self) -> dict[str, Any]:
+        return self.config.to_dict()
 
     @classmethod
-    def load(cls, folder: str | os.PathLike) -> DPT:
-        """The network that `save` wrote, in float32 on the CPU, in eval mode. Raises `CheckpointError`."""
-        path = Path(folder) / "config.json"
-        data = read_json(path)
-        if data.pop("format", None) != _FORMAT:
-            raise CheckpointError(
-                f"{path}: 'format' is not {_FORMAT!r}; written by another version of live2diff?"
-            )
-        try:
-            config = DPTConfig.from_dict(data)
-        except UsageError as error:
-            raise CheckpointError(f"{path}: {error}") from error
-        path = Path(folder) / "model.safetensors"
-        return cls._with(config, read_weights(path), path)
+    def of_shape(cls, shape: Any) -> DPT:
+        return cls(DPTConfig.from_dict(shape))
 
     @classmethod
     def load_midas(cls, path: str | os.PathLike, preset: str | DPTConfig = "dpt_hybrid") -> DPT:
@@ -102,26 +78,13 @@ class DPT(nn.Module):
                     f"depth network: preset {preset!r} is unknown; use one of {', '.join(PRESETS)}"
                 )
             preset = PRESETS[preset]
-        weights = {
-            key: value for key, value in read_weights(Path(path)).items() if not key.startswith(_UNUSED)
-        }
+        weights = read_weights(Path(path))
+        if kind_of(weights) not in ("a DPT depth network", None):
+            refuse(weights, path, "MiDaS's DPT")
+        weights = {key: value for key, value in weights.items() if not key.startswith(_UNUSED)}
         if _POS_EMBED in weights:
             weights[_POS_EMBED] = _resize_positions(weights[_POS_EMBED], preset.grid)
-        return cls._with(preset, weights, Path(path))
-
-    @classmethod
-    def _with(cls, config: DPTConfig, weights: dict[str, torch.Tensor], where: Path) -> DPT:
-        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
-            model = cls(config)
-        fit_weights(model, weights, where)
-        return model.eval()
-
-
-def _resize(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    if x.shape[-2:] == size:
-        return x
-    # In float32: the CPU has no antialiased resize for half precision.
-    return F.interpolate(x.float(), size, mode="bilinear", antialias=True).to(x.dtype)
+        return cls.with_weights(preset.to_dict(), weights, Path(path))
 
 
 def _resize_positions(positions: torch.Tensor, grid: int) -> torch.Tensor:

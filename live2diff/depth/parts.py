@@ -57,7 +57,7 @@ class Decoder(nn.Module):
         super().__init__()
         width, half = config.features, config.features // 2
         self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = (
-            _conv3(channels, width, bias=False) for channels in config.neck
+            conv3(channels, width, bias=False) for channels in config.neck
         )
         self.refinenet1, self.refinenet2, self.refinenet3 = (Fusion(width) for _ in range(3))
         self.refinenet4 = Fusion(width, skip=False)
@@ -67,7 +67,7 @@ class Decoder(nn.Module):
         # A fresh network must start where the last ReLU passes gradients, or it may never learn.
         nn.init.constant_(result.bias, 1.0)  # pyright: ignore[reportArgumentType]
         self.output_conv = nn.Sequential(
-            _conv3(width, half), upsample, _conv3(half, 32), nn.ReLU(), result, nn.ReLU()
+            conv3(width, half), upsample, conv3(half, 32), nn.ReLU(), result, nn.ReLU()
         )
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
@@ -79,14 +79,14 @@ class Decoder(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Adds a finer map to the path from below and doubles the size."""
+    """Adds a finer map to the path from below, doubles the size; `out` channels, by default as many."""
 
-    def __init__(self, width: int, skip: bool = True):
+    def __init__(self, width: int, skip: bool = True, out: int | None = None):
         super().__init__()
         if skip:
             self.resConfUnit1 = ResidualUnit(width)
         self.resConfUnit2 = ResidualUnit(width)
-        self.out_conv = nn.Conv2d(width, width, kernel_size=1)
+        self.out_conv = nn.Conv2d(width, out or width, kernel_size=1)
 
     def forward(self, x: torch.Tensor, finer: torch.Tensor | None = None) -> torch.Tensor:
         if finer is not None:
@@ -98,8 +98,8 @@ class Fusion(nn.Module):
 class ResidualUnit(nn.Module):
     def __init__(self, width: int):
         super().__init__()
-        self.conv1 = _conv3(width, width)
-        self.conv2 = _conv3(width, width)
+        self.conv1 = conv3(width, width)
+        self.conv2 = conv3(width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.conv2(F.relu(self.conv1(F.relu(x))))
@@ -158,5 +158,5 @@ def _vit(config: DPTConfig) -> VisionTransformer:
     )
 
 
-def _conv3(before: int, after: int, bias: bool = True) -> nn.Conv2d:
+def conv3(before: int, after: int, bias: bool = True) -> nn.Conv2d:
     return nn.Conv2d(before, after, kernel_size=3, padding=1, bias=bias)

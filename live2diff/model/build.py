@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from live2diff.depth import DPT, PRESETS
+from live2diff.depth import DepthNetwork, load_midas, new_depth
 from live2diff.errors import CheckpointError, Live2DiffError, UsageError
-from live2diff.interop.animatediff import check_fit, load_motion_modules
-from live2diff.model.text import TextEncoder, character_tokenizer
+from live2diff.interop.animatediff import load_depth_branch, load_motion_modules, read_motion
+from live2diff.interop.history import run_facts, trained_weights
+from live2diff.interop.sd15 import load_unet
+from live2diff.model.folder import is_model_folder
+from live2diff.model.text import TextEncoder, character_tokenizer, load_tokenizer
 from live2diff.model.unet import CausalUNet
 from live2diff.model.vae import VAE, load_vae, new_vae
-from live2diff.model.video_model import VideoModel, is_model_folder
-from live2diff.runs import checkpoints, is_checkpoint, run_config, updates_of
+from live2diff.model.video_model import VideoModel
+from live2diff.references import find, references
+from live2diff.runs import checkpoints, is_checkpoint, run_config
 from live2diff.settings import Settings
-from live2diff.weights import load_pretrained, read_weights
+from live2diff.weights import fit_weights, read_weights
 
 
 def build(config: Mapping[str, Any], seed: int = 0) -> VideoModel:
@@ -36,9 +39,13 @@ def build(config: Mapping[str, Any], seed: int = 0) -> VideoModel:
         CheckpointError: a named checkpoint is missing or does not fit.
     """
     if "saved" in config:
+        loras = _loras(config)
         model = load_model(config["saved"])
-        return _with_settings(model, _merged(model.settings.to_dict(), config["settings"]))
+        model = _with_settings(model, _merged(model.settings.to_dict(), config["settings"]))
+        return _with_loras(model, loras)
     settings = Settings.from_dict(dict(config["settings"]))
+    loras = _loras(config)
+    _need_all(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = _build_unet(config["unet"], settings)
@@ -46,7 +53,17 @@ def build(config: Mapping[str, Any], seed: int = 0) -> VideoModel:
         text = _build_text(config["text"], settings)
         depth = _build_depth(config["depth"])
     settings = replace(settings, vae_scaling=vae.config.scaling_factor)
-    return VideoModel(unet, vae, text, depth, settings, {"built_from": _sources(config)})
+    model = VideoModel(unet, vae, text, depth, settings, {"built_from": _sources(config)})
+    return _with_loras(model, loras)
+
+
+def _need_all(config: Mapping[str, Any]) -> None:
+    """Say what is missing before anything large is read."""
+    for key, reference in references(config):
+        find(reference, f"model.{key}")
+    text = config["text"]
+    if text["pretrained"] is not None and text.get("tokenizer") is None:
+        load_tokenizer(find(text["pretrained"], "model.text.pretrained"))
 
 
 def locate(path: str | Path) -> Path:
@@ -70,22 +87,27 @@ def locate(path: str | Path) -> Path:
     return found[-1]
 
 
-def load_model(path: str | Path) -> VideoModel:
-    """The model at `locate(path)`. Raises CheckpointError when there is none or it does not load."""
+def load_model(path: str | Path, weights: str = "raw") -> VideoModel:
+    """The model at `locate(path)`; `weights` is raw, or ema for the average that a run kept beside them.
+
+    Raises:
+        CheckpointError: there is none, or it does not load.
+    """
     place = locate(path)
-    return VideoModel.load(place) if is_model_folder(place) else _load_checkpoint(place)
+    if not is_model_folder(place):
+        return _load_checkpoint(place, weights)
+    if weights != "raw":
+        raise CheckpointError(f"{place}: is a whole model, which has one set of weights; leave out {weights}")
+    return VideoModel.load(place)
 
 
-def _load_checkpoint(checkpoint: Path) -> VideoModel:
+def _load_checkpoint(checkpoint: Path, kind: str) -> VideoModel:
     """A run's model as it was built, with the trained parameters laid over it."""
     config = run_config(checkpoint.parents[1])
     model = as_trained(build(config["model"], config["seed"]), config)
-    weights = read_weights(checkpoint / "weights.safetensors")
-    own = model.unet.state_dict()
-    check_fit(weights, {key: own[key] for key in weights if key in own}, str(checkpoint))
-    model.unet.load_state_dict(weights, strict=False)
-    stage = {key: config[key] for key in ("seed", "data", "optim", "trainer")}
-    stage = {"run": config["name"], "updates": updates_of(checkpoint), **stage}
+    weights = read_weights(trained_weights(checkpoint, kind))
+    fit_weights(model.unet, weights, checkpoint, only=weights.__contains__)
+    stage = {**run_facts(checkpoint, config), "weights": kind}
     model.provenance["training"] = [*model.provenance.get("training", []), stage]
     return model
 
@@ -118,16 +140,43 @@ def _with_settings(model: VideoModel, values: dict[str, Any]) -> VideoModel:
     return model
 
 
+def _loras(config: Mapping[str, Any]) -> list[tuple[Path, float]]:
+    """`loras` as pairs of file and scale."""
+    pairs = []
+    for i, lora in enumerate(config.get("loras") or ()):
+        scale = lora.get("scale", 1.0) if isinstance(lora, Mapping) else None
+        if not isinstance(lora, Mapping) or "path" not in lora or not isinstance(scale, int | float):
+            raise UsageError(f"model.loras[{i}]={lora}: expected {{path: FILE, scale: NUMBER}}")
+        pairs.append((find(lora["path"], f"model.loras[{i}].path"), float(scale)))
+    return pairs
+
+
+def _with_loras(model: VideoModel, loras: list[tuple[Path, float]]) -> VideoModel:
+    """The model with LoRA files fused into its weights: what is trained then starts from the style."""
+    from live2diff.interop.lora import merge_loras
+
+    if loras:
+        merge_loras(model, loras)
+    return model
+
+
 def _build_unet(config: Mapping[str, Any], settings: Settings) -> CausalUNet:
-    with _part("model.unet", config):
+    key = "model.unet"
+    with _part(key, config):
         if config["pretrained"] is None:
-            unet = CausalUNet(**config["config"])
+            unet = CausalUNet(**(config.get("config") or {}))
         else:
-            base = load_pretrained(UNet2DConditionModel, config["pretrained"], subfolder="unet")
-            unet = cast(CausalUNet, CausalUNet.from_unet2d(base))
-    _set_window(unet, settings)
+            path = find(config["pretrained"], f"{key}.pretrained")
+            unet = load_unet(path, config.get("config"), motion=config["motion"] is None)
+    if settings.window <= unet.config["motion_max_seq_length"]:
+        _set_window(unet, settings)
     if config["motion"] is not None:
-        load_motion_modules(unet, read_weights(Path(config["motion"])), config["motion"])
+        path = find(config["motion"], f"{key}.motion")
+        load_motion_modules(unet, read_motion(path, unet), path)
+    if config.get("depth_branch") is not None:
+        path = find(config["depth_branch"], f"{key}.depth_branch")
+        load_depth_branch(unet, read_weights(path), path)
+    _set_window(unet, settings)  # again: the motion modules may hold positions for more frames
     return unet.eval()
 
 
@@ -141,14 +190,17 @@ def _set_window(unet: CausalUNet, settings: Settings) -> None:
 def _build_vae(config: Mapping[str, Any]) -> VAE:
     with _part("model.vae", config):
         if config["pretrained"] is not None:
-            return load_vae(config["pretrained"])
+            return load_vae(find(config["pretrained"], "model.vae.pretrained"), config.get("config"))
         return new_vae(config["kind"], dict(config["config"]))
 
 
 def _build_text(config: Mapping[str, Any], settings: Settings) -> TextEncoder:
     with _part("model.text", config):
         if config["pretrained"] is not None:
-            return TextEncoder.load(config["pretrained"], settings.text)
+            path = find(config["pretrained"], "model.text.pretrained")
+            words = config.get("tokenizer")
+            words = None if words is None else find(words, "model.text.tokenizer")
+            return TextEncoder.load(path, settings.text, words, config.get("config"))
         tokenizer = character_tokenizer()
         special: dict[str, Any] = {
             f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
@@ -162,12 +214,10 @@ def _build_text(config: Mapping[str, Any], settings: Settings) -> TextEncoder:
         return TextEncoder(tokenizer, CLIPTextModel(shape), settings.text)
 
 
-def _build_depth(config: Mapping[str, Any]) -> DPT:
-    if config["preset"] not in PRESETS:
-        raise UsageError(f"model.depth.preset={config['preset']}: expected one of {', '.join(PRESETS)}")
+def _build_depth(config: Mapping[str, Any]) -> DepthNetwork:
     if config["weights"] is None:
-        return DPT(PRESETS[config["preset"]])
-    return DPT.load_midas(config["weights"], config["preset"])
+        return new_depth(config["preset"])
+    return load_midas(find(config["weights"], "model.depth.weights"), config["preset"])
 
 
 @contextmanager
@@ -178,12 +228,12 @@ def _part(key: str, config: Mapping[str, Any]) -> Iterator[None]:
     except Live2DiffError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         if config["pretrained"] is None:
             raise UsageError(f"{key}.config: {reason}") from error
         where = config["pretrained"]
         raise CheckpointError(
-            f"{key}.pretrained={where}: neither a usable folder nor a hub id that can be fetched ({reason})"
+            f"{key}.pretrained={where}: cannot be loaded ({reason}); get it again"
         ) from error
 
 
@@ -194,4 +244,5 @@ def _sources(config: Mapping[str, Any]) -> dict[str, str]:
         for part in ("unet", "vae", "text", "depth")
     }
     sources["motion"] = config["unet"]["motion"]
+    sources["depth_branch"] = config["unet"].get("depth_branch")
     return {part: str(source) for part, source in sources.items() if source}

@@ -1,11 +1,7 @@
 """A complete model: UNet, VAE, text encoder, depth net and the settings that bind them.
 
-On disk it is a folder that loads in one call:
-
-    config.json        format version, settings, provenance
-    unet/ vae/ text_encoder/ tokenizer/    as diffusers and transformers save them
-    depth/             the depth net
-    README.md          model card (written by `live2diff export`)
+On disk it is a folder that loads in one call (`live2diff.model.folder` says what is in it). diffusers and
+transformers read its parts too.
 """
 
 from __future__ import annotations
@@ -13,21 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
+from torch import nn
 
-from live2diff.depth import DPT, depth_image
+from live2diff.depth import DepthNetwork, depth_image, load_depth
 from live2diff.errors import CheckpointError, UsageError
-from live2diff.files import staged_folder, write_json
+from live2diff.files import staged_folder
+from live2diff.interop.sizes import folder_config
 from live2diff.model import vae as vae_io
+from live2diff.model.folder import read_config, write_config
 from live2diff.model.text import TextEncoder
 from live2diff.model.unet import CausalUNet
 from live2diff.settings import Settings
-from live2diff.weights import load_pretrained, read_json
+from live2diff.weights import fit_weights, read_folder
 
-FORMAT = "live2diff"
-FORMAT_VERSION = 1
 R = TypeVar("R")
 
 
@@ -41,7 +38,7 @@ class VideoModel:
     unet: CausalUNet
     vae: vae_io.VAE
     text: TextEncoder
-    depth: DPT
+    depth: DepthNetwork
     settings: Settings
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -52,7 +49,8 @@ class VideoModel:
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> VideoModel:
         """Move all parts, in place. The depth net stays in float32: its output is a measurement."""
         for part in (self.unet, self.vae, self.text):
-            part.to(device=device, dtype=dtype)
+            # The plain kind: diffusers' warns of modules to keep in float32, of which these have none.
+            nn.Module.to(part, device=device, dtype=dtype)
         self.depth.to(device)
         return self
 
@@ -77,6 +75,22 @@ class VideoModel:
         return _unfold(vae_io.encode(self.vae, _fold(images).to(self.vae.dtype), noise), len(images))
 
     @torch.no_grad()
+    def posterior(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the latents of images (B, 3, F, H, W) in [-1, 1] lie, not yet scaled.
+
+        Returns:
+            Mean and standard deviation, each (B, C, F, h, w).
+        """
+        mean, std = vae_io.posterior(self.vae, _fold(images).to(self.vae.dtype))
+        return _unfold(mean, len(images)), _unfold(std, len(images))
+
+    def sample(
+        self, mean: torch.Tensor, std: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Latents from their `posterior`, drawn with standard normal `noise`; None takes the mean."""
+        return vae_io.sample(self.vae, mean, std, noise)
+
+    @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(B, C, F, h, w) -> images (B, 3, F, H, W) in [-1, 1]."""
         return _unfold(vae_io.decode(self.vae, _fold(latents)), len(latents))
@@ -92,50 +106,58 @@ class VideoModel:
         return self.encode(depth_image(normalised).transpose(1, 2))
 
     def clip_depth_latents(self, images: torch.Tensor) -> torch.Tensor:
-        """Depth condition of whole clips (B, 3, F, H, W), normalised under the model's policy.
+        """Depth condition of whole clips (B, 3, F, H, W), normalised under the model's policy."""
+        return self.depth_condition(self.estimate_depth(images))
+
+    def depth_condition(self, raw: torch.Tensor) -> torch.Tensor:
+        """The same from raw inverse depth (B, F, H, W).
 
         As the stream does it: the warm-up frames together, the others one by one.
         """
         warmup = max(self.settings.streamed_warmup, 1)
-        return self.depth_latents(self.settings.depth.normalise_clip(self.estimate_depth(images), warmup))
+        return self.depth_latents(self.settings.depth.normalise_clip(raw, warmup))
 
     # -- on disk ------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path, card: str | None = None) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the model folder, staged: it is whole or absent."""
         with staged_folder(folder) as stage:
-            self.unet.save_pretrained(stage / "unet")
-            self.vae.save_pretrained(stage / "vae")
-            self.text.save(stage)
-            self.depth.save(stage / "depth")
-            if card is not None:
-                (stage / "README.md").write_text(card, encoding="utf-8")
-            write_json(
-                stage / "config.json",
-                {
-                    "format": FORMAT,
-                    "format_version": FORMAT_VERSION,
-                    "settings": self.settings.to_dict(),
-                    "provenance": self.provenance,
-                },
-            )
+            self.write(stage)
+
+    def write(self, folder: Path) -> None:
+        """Write the model's files into the empty `folder`, `config.json` with their hashes last.
+
+        Raises:
+            UsageError: LoRA adapters stand beside the weights, where no reader would look for them.
+        """
+        if any(".lora_A." in name for part in (self.unet, self.text) for name in part.state_dict()):
+            raise UsageError("the model has LoRA adapters; bake or remove them before it is saved")
+        self.unet.save_pretrained(folder / "unet")
+        self.vae.save_pretrained(folder / "vae")
+        self.text.save(folder)
+        self.depth.save(folder / "depth")
+        write_config(folder, self.settings, self.provenance, self.unet.dtype)
 
     @classmethod
-    def load(cls, folder: str | Path) -> VideoModel:
-        """Read a model folder on the CPU in float32.
+    def load(cls, folder: str | Path, dtype: torch.dtype | None = torch.float32) -> VideoModel:
+        """Read a model folder on the CPU.
+
+        Args:
+            dtype: of UNet, VAE and text encoder; None keeps what they were exported in.
 
         Raises:
             CheckpointError: not such a folder, a newer format, settings that do not hold, damaged weights.
         """
         folder = Path(folder)
-        settings, provenance = read_config(folder)
+        config = read_config(folder)
+        settings, dtype = config.settings, dtype or config.dtype
         model = cls(
-            unet=_part(folder, "unet", lambda: load_pretrained(CausalUNet, folder / "unet").eval()),
+            unet=_part(folder, "unet", lambda: _load_unet(folder / "unet", dtype)),
             vae=_part(folder, "vae", lambda: vae_io.load_vae(folder)),
             text=_part(folder, "text_encoder", lambda: TextEncoder.load(folder, settings.text)),
-            depth=DPT.load(folder / "depth"),
+            depth=load_depth(folder / "depth"),
             settings=settings,
-            provenance=provenance,
+            provenance=config.provenance,
         )
         for name, ours, theirs in (
             ("window", settings.window, model.unet.window),
@@ -146,37 +168,17 @@ class VideoModel:
                 raise CheckpointError(
                     f"{folder / 'config.json'}: {name}={ours}, but the weights were saved with {theirs}"
                 )
-        return model
+        if settings.uses_depth and model.unet.depth_branch is None:
+            raise CheckpointError(f"{folder / 'config.json'}: uses_depth=True, but unet/ has no depth branch")
+        return model.to("cpu", dtype)
 
 
-def is_model_folder(folder: str | Path) -> bool:
-    return (Path(folder) / "config.json").is_file() and (Path(folder) / "unet").is_dir()
-
-
-def read_config(folder: Path) -> tuple[Settings, dict[str, Any]]:
-    """Settings and provenance of a model folder, without its weights. Raises CheckpointError."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder}: not an exported model (no config.json); make one with `live2diff export`"
-        )
-    data = read_json(path)
-    if data.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: not the config of an exported model (key format={data.get('format')!r})"
-        )
-    version = data.get("format_version")
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: format_version={version!r}, this version reads 1 to {FORMAT_VERSION}; update live2diff"
-        )
-    try:
-        provenance = data.get("provenance", {})
-        return Settings.from_dict(data["settings"]), provenance if isinstance(provenance, dict) else {}
-    except KeyError as error:
-        raise CheckpointError(f"{path}: has no key {error}; export the model again") from error
-    except UsageError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+def _load_unet(folder: Path, dtype: torch.dtype) -> CausalUNet:
+    """As diffusers' `from_pretrained`, in any precision and bit for bit what was saved."""
+    with torch.device("meta"):  # buffers too: what the config claims costs nothing until the weights agree
+        unet = cast(CausalUNet, CausalUNet.from_config(folder_config(folder)))
+    fit_weights(unet, read_folder(folder), folder, dtype)
+    return unet.eval()
 
 
 def _part(folder: Path, name: str, load: Callable[[], R]) -> R:

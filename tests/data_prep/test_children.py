@@ -111,9 +111,14 @@ def test_stop_kills_what_runs(movie, tmp_path, tiny):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_child_outlives_the_run(movie, tmp_path, how):
-    movie("a.mp4", blocks(1500, 0, (320, 240)))
-    command = [sys.executable, "-m", "data_prep", str(tmp_path / "videos"), "--out", str(tmp_path / "out")]
-    with subprocess.Popen([*command, "prep=tiny"], cwd=ROOT, stderr=subprocess.DEVNULL) as parent:
+    path = movie("a.mp4", blocks(1500, 0, (320, 240)))
+    code = (
+        "from pathlib import Path\n"
+        "from data_prep.children import Children\n"
+        "from data_prep.config import load_config\n"
+        f"Children(load_config(['prep=tiny'])).run({str(path)!r}, Path({str(tmp_path)!r}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL) as parent:
         assert wait_until(lambda: children_of(parent.pid))
         (child,) = children_of(parent.pid)
         time.sleep(0.6)  # into its work
@@ -121,4 +126,87 @@ def test_no_child_outlives_the_run(movie, tmp_path, how):
         parent.send_signal(how)
         assert parent.wait(10) != 0
         assert wait_until(lambda: not alive(child), 5)
-    assert not (tmp_path / "out/dataset.json").exists()
+
+
+class Scripted(Children):
+    """Children that run a Python script instead of the worker."""
+
+    def __init__(self, config, script: str):
+        super().__init__(config)
+        self._script = script
+
+    def _start(self) -> subprocess.Popen:
+        command = [sys.executable, "-c", f"import os, sys, time\nsys.stdin.read()\n{self._script}"]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+
+
+BEATING = "for _ in range(8): os.write(1, b'.'); time.sleep(0.25)\n"
+
+
+def test_a_child_that_hangs_is_killed_and_one_that_goes_on_is_not(tmp_path, tiny):
+    config = replace(tiny, stall_s=1.0, timeout_s=None)
+    (tmp_path / "result.json").write_text('{"clips": []}')
+    start = time.monotonic()
+    assert Scripted(config, BEATING).run("x", tmp_path) == {"clips": []}
+    assert time.monotonic() - start > 1.5  # longer than a stall
+    for hangs in (
+        "time.sleep(60)",
+        "while True: os.write(2, b'words'); time.sleep(0.1)",
+        "os.close(1); time.sleep(60)",
+        "os.close(1); os.close(2); time.sleep(60)",
+    ):
+        start = time.monotonic()
+        assert Scripted(config, hangs).run("x", tmp_path) == {"rejected": "hangs: no frame for 1 s"}
+        assert time.monotonic() - start < 10
+    late = Scripted(replace(config, timeout_s=1.0), BEATING).run("x", tmp_path)
+    assert late == {"rejected": "takes too long: more than 1 s"}
+
+
+def test_a_file_that_blocks_its_reader_is_a_reason(tmp_path, tiny):
+    os.mkfifo(tmp_path / "x.mp4")
+    before = children_of(os.getpid())
+    result = Children(replace(tiny, stall_s=1.5)).run(str(tmp_path / "x.mp4"), tmp_path)
+    assert result == {"rejected": "hangs: no frame for 1.5 s"}
+    assert children_of(os.getpid()) <= before
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ("data_prep.shots.split_shots = None", "TypeError: 'NoneType' object is not callable"),
+        ("data_prep.shots.CutDetector.see = lambda *_: 1 / 0", "ZeroDivisionError: division by zero"),
+        ("del data_prep.shots.split_shots", "cannot import name"),
+    ],
+)
+def test_a_bug_of_ours_stops_the_run_and_is_no_fault_of_the_file(
+    movie, tmp_path, tiny, monkeypatch, broken: str, words: str
+):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(f"import data_prep.shots\n{broken}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    path = str(movie("a.mp4", blocks(60, 0)))
+    with pytest.raises(SetupError, match=words) as caught:
+        Children(tiny).run(path, tmp_path)
+    assert "\n" not in str(caught.value) and (path in str(caught.value) or "import" in words)
+
+
+@pytest.mark.parametrize(
+    ("fails", "reason"),
+    [
+        ("raise MemoryError", "needs too much memory: more than 4096 MiB"),
+        ("raise av.error.InvalidDataError(1, 'bad bits')", "cannot be processed: bad bits"),
+        ("cv2.resize(None, (0, 0))", "cannot be processed: OpenCV"),
+    ],
+)
+def test_what_libraries_raise_on_strange_frames_is_a_reason(
+    movie, tmp_path, tiny, monkeypatch, fails: str, reason: str
+):
+    (tmp_path / "site").mkdir()
+    code = (
+        f"import av, cv2, data_prep.shots\ndef see(*_):\n    {fails}\ndata_prep.shots.CutDetector.see = see\n"
+    )
+    (tmp_path / "site/sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    result = Children(tiny).run(str(movie("a.mp4", blocks(60, 0))), tmp_path)
+    assert result["rejected"].startswith(reason)

@@ -33,6 +33,22 @@ def test_a_cut_off_file_gives_the_frames_before_the_damage(movie):
     assert found.damage and 5 < len(found.times) < 60
 
 
+def test_lost_frames_are_a_hole_and_are_told(movie):
+    path = movie("x.mp4", [np.roll(frame, 3 * i, 0) for i, frame in enumerate(blocks(64, 1))])
+    data = bytearray(path.read_bytes())
+    middle = slice(len(data) * 2 // 5, len(data) * 2 // 5 + 300)
+    data[middle] = bytes(300)
+    path.write_bytes(data)
+    found = look(path)
+    (loss,) = found.losses
+    assert 16 <= loss.frame <= 48 and found.holes == [loss.frame]
+    facts = found.facts()
+    assert facts["damage"] == loss.reason and facts["damaged_spans"] == [[loss.frame, loss.reason]]
+    assert facts["frames_decoded"] == len(found.times) < 64
+    lost = (64 - len(found.times)) / 24
+    assert found.times[loss.frame] - found.times[loss.frame - 1] == pytest.approx(lost + 1 / 24, abs=1e-3)
+
+
 def test_holes_are_closed_and_marked_jitter_is_flattened():
     times, holes = timeline([5.0, 5.1, 5.2, 90.0, 90.1, 1.0, 1.1], Fraction(10))
     assert holes == [3, 5]

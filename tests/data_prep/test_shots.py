@@ -26,6 +26,22 @@ def test_a_pan_is_not_a_cut(movie):
     assert cuts_in(movie("pan.mp4", [wide[:, left : left + 96] for left in range(0, 480, 6)])) == []
 
 
+def test_a_barely_visible_tint_of_a_grey_picture_is_not_a_cut(movie):
+    """The hue of grey is noise: it may jump from frame to frame, as in a fade, and no one sees it."""
+    grey = blocks(1, 3)[0].mean(2, keepdims=True).repeat(3, 2)
+    frames = [
+        (grey + (3 if number < 30 else -3) * np.array([-1, 1, -1])).clip(0, 255) for number in range(60)
+    ]
+    assert cuts_in(movie("tint.mp4", [frame.astype(np.uint8) for frame in frames])) == []
+
+
+def test_frames_spoiled_by_damage_belong_to_no_shot():
+    assert split_shots(60, [20, 40], 0, [(17, 20), (40, 40)]) == [(0, 17), (20, 40), (40, 60)]
+    assert split_shots(60, [20, 40], 2, [(17, 20)]) == [(0, 17), (22, 38), (42, 60)]
+    assert split_shots(60, [20, 40], 0, [(10, 40)]) == [(0, 10), (20, 20), (40, 60)]
+    assert split_shots(60, [], 0, [(55, 60)]) == [(0, 55)]
+
+
 @pytest.mark.parametrize("trim", [0, 2, 9])
 def test_shots_cover_all_but_the_trimmed_frames(trim: int):
     shots = split_shots(60, [20, 40, 41], trim)

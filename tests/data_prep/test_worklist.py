@@ -14,7 +14,7 @@ def sources(count: int) -> list[Source]:
 
 
 def names_in(units, split: str) -> list[str]:
-    return [item.source.split_name for unit in units if unit.split == split for item in unit.items]
+    return [source.split_name for unit in units if unit.split == split for source in unit.sources]
 
 
 def test_every_source_is_in_one_shard_and_order_is_kept():
@@ -22,7 +22,7 @@ def test_every_source_is_in_one_shard_and_order_is_kept():
     train, val = names_in(units, "train"), names_in(units, "val")
     assert sorted(train + val) == [source.split_name for source in sources(57)]
     assert train == sorted(train) and val == sorted(val)
-    assert all(len(unit.items) <= 10 for unit in units)
+    assert all(len(unit.sources) <= 10 for unit in units)
     assert len({unit.stem for unit in units}) == len(units)
 
 
@@ -44,5 +44,5 @@ def test_the_same_bytes_are_used_once(tmp_path: Path):
     for name, content in {"a": b"11", "b": b"22", "c": b"11", "d": b"333", "e": b"", "f": b""}.items():
         (tmp_path / f"{name}.mp4").write_bytes(content)
     units = make_units(list_sources([str(tmp_path)]), sources_per_shard=50, val_fraction=0)
-    repeats = {item.source.split_name: item.same_as for item in units[0].items if item.same_as}
-    assert repeats == {"c.mp4": f"{tmp_path.name}/a.mp4"}
+    repeats = {source.split_name: source.fault for source in units[0].sources if source.fault}
+    assert repeats == {"c.mp4": f"repeats another source: same bytes as {tmp_path.name}/a.mp4"}

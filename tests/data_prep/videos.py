@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -56,3 +57,28 @@ def write_timed(
             picture.pts, picture.time_base = time, Fraction(1, 1000)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+
+
+def write_gops(
+    path: Path, frames: Sequence[np.ndarray], gop: int, b_frames: int, codec: str = "libx264"
+) -> None:
+    """24 frames per second, a key frame every `gop`, with up to `b_frames` B-frames in a row."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=24)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.gop_size = gop
+        stream.codec_context.max_b_frames = b_frames
+        stream.options = {"crf": "18", "sc_threshold": "0", "preset": "veryfast"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def set_rotation(path: Path, turns: int) -> None:
+    """Give the track of an MP4 a display matrix that asks for quarter `turns` counter-clockwise."""
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"tkhd") + 4 + 40  # version 0: the matrix is 40 bytes behind the box's name
+    a, b = [(1, 0), (0, -1), (-1, 0), (0, 1)][turns]
+    data[begin : begin + 36] = struct.pack(">9i", a << 16, b << 16, 0, -b << 16, a << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)

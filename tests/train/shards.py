@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import webdataset as wds
 
 from live2diff import toy
 
 # The `data` group, as plain values.
-DATA = {
+DATA: dict[str, Any] = {
     "path": "",
     "split": "train",
     "frames": 16,
@@ -18,26 +20,40 @@ DATA = {
     "size": 32,
     "hflip": 0.5,
     "caption_dropout": 0.1,
+    "columns": "none",
+    "reader": "pyav",
     "workers": 0,
     "shuffle": 8,
+    "max_corrupt": 0.01,
 }
 
 
 def make_dataset(folder: Path, shards: int, clips_per_shard: int, damage: bool = False) -> Path:
     """`shards` x `clips_per_shard` clips of 40 frames, 48 pixels."""
     videos = toy.write_videos(folder / "videos", shards * clips_per_shard, seconds=5, fps=8, size=(48, 48))
-    target = folder / "dataset" / "train"
-    target.mkdir(parents=True)
+    contents = []
     for shard in range(shards):
-        with wds.TarWriter(str(target / f"clips-{shard:06d}.tar")) as writer:
-            for video in videos[shard * clips_per_shard : (shard + 1) * clips_per_shard]:
-                data = video.read_bytes()
-                writer.write(
-                    {
-                        "__key__": f"{int(video.stem[4:]):012x}_0000_000",
-                        "mp4": data[: len(data) // 3] if damage else data,
-                        "txt": video.with_suffix(".txt").read_text(),
-                        "json": json.dumps({"frames": 40}),
-                    }
-                )
-    return folder / "dataset"
+        clips = {}
+        for video in videos[shard * clips_per_shard : (shard + 1) * clips_per_shard]:
+            data = video.read_bytes()
+            clips[f"{int(video.stem[4:]):012x}_0000_000"] = {
+                "mp4": data[: len(data) // 3] if damage else data,
+                "txt": video.with_suffix(".txt").read_text().encode(),
+                "json": json.dumps({"frames": 40}).encode(),
+            }
+        contents.append(clips)
+    return write_shards(folder / "dataset", contents)
+
+
+def write_shards(dataset: Path, contents: Sequence[Mapping[str, Mapping[str, bytes]]]) -> Path:
+    """A dataset of shards with these members, by key and extension."""
+    (dataset / "train").mkdir(parents=True)
+    shards = []
+    for number, clips in enumerate(contents):
+        name = f"train/clips-{number:06d}.tar"
+        with wds.TarWriter(str(dataset / name)) as writer:
+            for key, members in clips.items():
+                writer.write({"__key__": key, **members})
+        shards.append({"name": name, "clips": len(clips)})
+    (dataset / "dataset.json").write_text(json.dumps({"splits": {"train": {"shards": shards}}}))
+    return dataset

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
+import os
+import pickle
+import re
+import shutil
+import tarfile
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-import webdataset as wds
 from torch.utils.data import DataLoader
 
 from live2diff.errors import DataError, UsageError
-from tests.train.shards import DATA, make_dataset
-from train.clips import read_frames
+from tests.train.shards import DATA, make_dataset, write_shards
+from train.columns import Parts
 from train.data import Clips, collate
+from train.members import Tar
 from train.noise import draw, sample_seed
-from train.shards import read_shards
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +34,7 @@ def dataset(tmp_path_factory):
 
 def keys(dataset, count=20, workers=0, **changes) -> list[str]:
     config = {**DATA, "path": str(dataset), "workers": workers}
-    clips = Clips(config, seed=0, batch=2, batches=50, **changes)
+    clips = Clips(config, seed=0, batch=2, batches=9999, **changes)
     context = "spawn" if workers else None
     loader = DataLoader(clips, batch_size=2, num_workers=workers, multiprocessing_context=context)
     batches = itertools.islice(loader, count // 2)
@@ -40,31 +47,43 @@ def test_every_clip_once_per_epoch(dataset):
     assert order[:12] != order[12:]  # another order in the next epoch
 
 
-def test_same_seed_same_order(dataset):
-    assert keys(dataset) == keys(dataset)
-
-
 @pytest.mark.parametrize("start", [1, 5, 7])
 def test_a_resumed_run_continues_the_order(dataset, start):
     assert keys(dataset, 10, start=start) == keys(dataset, 10 + 2 * start)[2 * start :]
 
 
-def test_a_resumed_run_continues_the_order_of_two_workers(dataset):
-    assert keys(dataset, 8, 2, start=1) == keys(dataset, 10, 2)[2:]
+def test_loader_workers_do_not_change_the_order(dataset):
+    """Through real DataLoaders, resumed with another number of workers."""
+    expected = keys(dataset, 20)
+    assert keys(dataset, 10, workers=2, start=3) == expected[6:16]
 
 
-def test_past_epochs_are_counted_not_read(dataset, monkeypatch):
-    """Four epochs of 6 batches lie before batch 25; only the fifth's tars are read."""
-    expected = keys(dataset, 60)[50:]
+def test_ranks_share_the_order(dataset):
+    ranks = [keys(dataset, 6, rank=rank, world=2, start=1) for rank in range(2)]
+    turns = zip(*(zip(one[::2], one[1::2], strict=True) for one in ranks), strict=True)
+    assert [key for turn in turns for batch in turn for key in batch] == keys(dataset, 16)[4:]
+
+
+def test_resuming_late_reads_nothing_before(dataset, monkeypatch):
+    """A thousand epochs lie before; only the clips asked for are read."""
     read = []
-    monkeypatch.setattr("train.data.read_shards", lambda shards: read.append(shards) or read_shards(shards))
-    assert keys(dataset, 10, start=25) == expected
-    assert len(read) == 1
+    original = Tar.read
+    monkeypatch.setattr(Tar, "read", lambda self, key, kind: read.append(key) or original(self, key, kind))
+    assert len(set(keys(dataset, 4, start=6000))) == len(set(read)) == 4
 
 
-def test_ranks_share_the_clips_without_overlap(dataset):
-    parts = [keys(dataset, 6, rank=rank, world=2) for rank in range(2)]
-    assert len(set(parts[0] + parts[1])) == 12
+def test_near_duplicates_are_passed_over(dataset, tmp_path):
+    """Their keys stand in duplicates.jsonl; every other clip is still met once an epoch."""
+    shutil.copytree(dataset, tmp_path / "dataset")
+    everything = sorted(keys(dataset, 12))
+    shards = [f"train/clips-{number // 3:06d}.tar" for number in range(12)]
+    pq.write_table(pa.table({"shard": shards, "key": everything}), tmp_path / "dataset/index.parquet")
+    dropped = [everything[2], everything[5]]
+    rows = [{"key": key, "duplicate_of": everything[0], "distance": 3} for key in dropped]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    (tmp_path / "dataset/duplicates.jsonl").write_text("".join(lines))
+    kept = keys(tmp_path / "dataset", 20)
+    assert sorted(kept[:10]) == sorted(kept[10:]) == [key for key in everything if key not in dropped]
 
 
 def test_a_sample_looks_the_same_in_any_batch(dataset):
@@ -93,20 +112,6 @@ def test_captions_are_dropped_per_sample(dataset):
     assert 10 < sum(not caption for caption in captions(0.5)) < 38
 
 
-def test_random_access_finds_the_frames_asked_for(dataset):
-    """Frames read by seeking are the frames of a full decode."""
-    from webdataset import WebDataset
-
-    shard = next((dataset / "train").glob("*.tar"))
-    data = next(iter(WebDataset(str(shard), shardshuffle=False)))["mp4"]
-    everything = read_frames(data, 0, 40, 1)
-    for start, count, stride in ((0, 16, 1), (24, 16, 1), (5, 8, 4), (39, 1, 1)):
-        got = read_frames(data, start, count, stride)
-        assert np.array_equal(got, everything[start : start + count * stride : stride])
-    with pytest.raises(ValueError, match="frames found"):
-        read_frames(data, 30, 16, 1)
-
-
 def test_seeds_are_spread():
     seeds = {sample_seed(0, epoch, f"key{i}") for epoch in range(10) for i in range(100)}
     assert len(seeds) == 1000
@@ -124,7 +129,8 @@ def test_timesteps_are_uniform_and_one_per_clip():
     ("change", "error", "message"),
     [
         ({"path": "nowhere"}, UsageError, "does not exist.*live2diff data build"),
-        ({"split": "test"}, UsageError, "holds no shards"),
+        ({"path": "."}, UsageError, "no finished dataset.*live2diff data build"),
+        ({"split": "test"}, UsageError, "'test' holds no shards"),
         ({"workers": 9}, UsageError, "4 shards for 9 readers.*lower data.workers"),
         ({"stride": 4}, DataError, "40 frames, but 16 at stride 4 need 61.*lower data.stride"),
     ],
@@ -136,10 +142,7 @@ def test_wrong_data_is_one_clear_line(dataset, change, error, message):
 
 def shard_with(folder, **members: bytes):
     """A dataset of one clip with these members, by extension."""
-    (folder / "train").mkdir(parents=True)
-    with wds.TarWriter(str(folder / "train/clips-000000.tar")) as writer:
-        writer.write({"__key__": "clip", **members})
-    return folder
+    return write_shards(folder, [{"clip": members}])
 
 
 def sound_only() -> bytes:
@@ -157,6 +160,10 @@ def sound_only() -> bytes:
 JSON = b'{"frames": 40}'
 
 
+def read_one(dataset, **changes):
+    return next(iter(Clips({**DATA, "path": str(dataset), **changes}, seed=0, batch=1, batches=9)))
+
+
 @pytest.mark.parametrize(
     ("mp4", "record", "message"),
     [
@@ -172,32 +179,134 @@ JSON = b'{"frames": 40}'
 def test_a_damaged_clip_is_named(tmp_path, mp4, record, message):
     dataset = shard_with(tmp_path, mp4=mp4, txt=b"", json=record)
     with pytest.raises(DataError, match=f"clips-000000.tar: clip clip: .*({message})") as error:
-        next(iter(Clips({**DATA, "path": str(dataset)}, seed=0, batch=1, batches=9)))
+        read_one(dataset)
     assert "\n" not in str(error.value)
+
+
+def test_a_missing_member_is_named(tmp_path):
+    dataset = shard_with(tmp_path, mp4=b"", json=JSON)
+    with pytest.raises(DataError, match="clip clip: its .txt is missing.*1 of 1 .*data.max_corrupt=0 allows"):
+        read_one(dataset, max_corrupt=0)
 
 
 def test_a_cut_clip_is_named(tmp_path):
     dataset = make_dataset(tmp_path, shards=1, clips_per_shard=1, damage=True)
     with pytest.raises(DataError, match="clips-000000.tar: clip 00"):
-        next(iter(Clips({**DATA, "path": str(dataset)}, seed=0, batch=1, batches=9)))
+        read_one(dataset)
 
 
-def test_a_missing_member_is_named(tmp_path):
-    dataset = shard_with(tmp_path, mp4=b"", json=JSON)
-    with pytest.raises(DataError, match="clip clip: its .txt is missing"):
-        next(iter(Clips({**DATA, "path": str(dataset)}, seed=0, batch=1, batches=9)))
+class Canary:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["CANARY"],)
+
+
+def test_hostile_members_are_never_unpickled(dataset, tmp_path, monkeypatch):
+    """WebDataset's own `.decode()` runs pickles named .pyd or .pkl: here they are not even read."""
+    monkeypatch.setenv("CANARY", str(tmp_path / "dead"))
+    tar = Tar(next((dataset / "train").glob("*.tar")))
+    good = {kind: tar.read(tar.keys[0], kind) for kind in ("mp4", "txt", "json")}
+    evil = pickle.dumps(Canary())
+    objects = io.BytesIO()
+    np.save(objects, np.array([Canary()] * 40, object), allow_pickle=True)
+    write_shards(tmp_path / "evil", [{"a": {**good, "pyd": evil, "pkl": evil, "json.pyd": evil}}])
+    assert read_one(tmp_path / "evil")["video"].shape == (3, 16, 32, 32)
+    arrays = {"latents.npy": objects.getvalue(), "latents_mirrored.npy": objects.getvalue()}
+    column = write_shards(tmp_path / "column", [{"a": arrays}]) / "train/clips-000000.tar"
+    column.rename(tmp_path / "evil/train/latents-000000.tar")
+    config = {**DATA, "path": str(tmp_path / "evil")}
+    parts = Parts(frames=False, columns={"latents": (8, 8, 8)})
+    with pytest.raises(DataError, match="clip a: its .latents.*.npy is .* object, expected"):
+        next(iter(Clips(config, seed=0, batch=1, batches=9, parts=parts)))
+    assert not (tmp_path / "dead").exists()
+
+
+def spoil(dataset, target, *names: str):
+    """A copy of a dataset with these keys' videos overwritten."""
+    shutil.copytree(dataset, target)
+    for shard in target.glob("train/*.tar"):
+        data = bytearray(shard.read_bytes())
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                if member.name in {f"{name}.mp4" for name in names}:
+                    data[member.offset_data : member.offset_data + member.size] = bytes(member.size)
+        shard.write_bytes(data)
+    return target
+
+
+def test_the_next_good_sample_takes_the_place_of_a_corrupt_one(dataset, tmp_path, capfd):
+    """Wherever reading begins, however many read: places stay places."""
+    clean = keys(dataset, 40)
+    bad = {clean[2], clean[3], clean[11]}
+    spoiled = spoil(dataset, tmp_path / "spoiled", *bad)
+    expected = [next(key for key in clean[i:] if key not in bad) for i in range(24)]
+    assert keys(spoiled, 24) == expected
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if clean[2] in line][0].startswith("left out: ")
+    assert all("train/clips-00000" in line and "Invalid data" in line for line in lines)
+    assert keys(spoiled, 8, start=5) == expected[10:18]
+    ranks = [keys(spoiled, 4, rank=rank, world=2) for rank in range(2)]
+    assert ranks == [expected[0:2] + expected[4:6], expected[2:4] + expected[6:8]]
+
+
+def test_more_corrupt_samples_than_allowed_stop_the_run(dataset, tmp_path):
+    """Half of the clips: judged over 1000 samples, a share of 0.01 is more than ten."""
+    bad = sorted(keys(dataset, 12))[::2]
+    spoiled = spoil(dataset, tmp_path / "spoiled", *bad)
+    with pytest.raises(
+        DataError, match=r"clip \w+: .*; 11 of \d+ samples could not be read, .*0.01.*data check"
+    ):
+        keys(spoiled, 100)
+
+
+def test_the_rest_of_a_shard_that_was_cut_off_is_corrupt(dataset, tmp_path, capfd):
+    target = tmp_path / "cut"
+    shutil.copytree(dataset, target)
+    shard = target / "train/clips-000002.tar"
+    with tarfile.open(shard) as tar:
+        third = [member for member in tar if member.name.endswith(".mp4")][2]
+    os.truncate(shard, third.offset_data + 100)
+    assert len(set(keys(target, 24))) == 11
+    assert re.search(
+        "left out: .*clips-000002.tar: clip .*(cut off|cannot be read to its end)", capfd.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("start", [0, 99])
 def test_a_damaged_shard_is_named(tmp_path, start):
     dataset = make_dataset(tmp_path, shards=1, clips_per_shard=2)
-    shard = dataset / "train/clips-000000.tar"
-    shard.write_bytes(shard.read_bytes()[:700])
+    os.truncate(dataset / "train/clips-000000.tar", 700)
     with pytest.raises(
-        DataError, match="clips-000000.tar: cannot be read .*(empty header|unexpected end of data)"
+        DataError, match="clips-000000.tar: clip .*(empty header|unexpected end of data)"
     ) as error:
-        next(iter(Clips({**DATA, "path": str(dataset)}, seed=0, batch=1, batches=999, start=start)))
+        clips = Clips({**DATA, "path": str(dataset)}, seed=0, batch=1, batches=999, start=start)
+        next(iter(clips))
     assert "\n" not in str(error.value)
+
+
+def test_a_shard_that_is_gone_stops_the_run(tmp_path):
+    """It may be back in a minute: leaving its clips out would change the run."""
+    dataset = make_dataset(tmp_path, shards=1, clips_per_shard=1)
+    (dataset / "train/clips-000000.tar").unlink()
+    with pytest.raises(DataError, match="clips-000000.tar: cannot be read .No such file"):
+        read_one(dataset)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "dataset.json: cannot be read"),
+        ('{"splits": 3}', "splits is no table"),
+        ('{"splits": {"train": {"shards": [{"name": "train/clips-000000.tar"}]}}}', "no 'clips'"),
+        (
+            '{"splits": {"train": {"shards": [{"name": "../x.tar", "clips": 1}]}}}',
+            "train/x.tar: cannot be read",
+        ),
+    ],
+)
+def test_a_damaged_description_is_named(tmp_path, text, message):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_one(tmp_path)
 
 
 def test_seeds_of_a_batch_are_plain_numbers(dataset):

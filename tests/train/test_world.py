@@ -1,0 +1,89 @@
+"""Many processes are one: the same updates whatever their number, also when it changes on the way."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from live2diff.errors import UsageError
+from live2diff.runs import checkpoints
+from tests.train.nursery import Nursery
+from tests.train.runs import run
+from tests.train.shards import make_dataset
+from tests.train.test_kill import Run
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("data"), shards=4, clips_per_shard=3)
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    with Nursery() as nursery:
+        yield nursery
+
+
+def seen(folder) -> dict[int, list[str]]:
+    """Clips by update, in the global order of no particular rank."""
+    updates: dict[int, list[str]] = {}
+    for path in sorted((folder / "run/samples").glob("rank-*.csv")):
+        for row in csv.DictReader(path.read_text().splitlines()):
+            updates.setdefault(int(row["update"]), []).append(row["key"])
+    return {update: sorted(keys) for update, keys in updates.items()}
+
+
+def test_two_ranks_equal_one_with_twice_the_batch(nursery, dataset, tmp_path):
+    one = Run(nursery, dataset, tmp_path / "one", workers=0, ranks=1)
+    one.arguments += ["trainer.batch=2", "trainer.accumulate=1"]
+    two = Run(nursery, dataset, tmp_path / "two", workers=0, ranks=2)
+    assert one.finish() == [0], one.words()
+    assert two.finish() == [0, 0], two.words()
+    assert seen(one.folder) == seen(two.folder)
+    first, second = (load_file(checkpoints(r.folder / "run")[-1] / "weights.safetensors") for r in (one, two))
+    for name, tensor in first.items():
+        # Adam divides by the gradient's size: where that is near zero, rounding shows at the learning rate.
+        assert torch.allclose(tensor, second[name], atol=2e-3), name
+    assert (
+        sum(float((first[n] - second[n]).norm() ** 2) for n in first) ** 0.5
+        < 1e-2 * sum(float(first[n].norm() ** 2) for n in first) ** 0.5
+    )
+
+
+def test_two_ranks_then_one_then_two(nursery, dataset, tmp_path):
+    """The order of samples goes on across both changes, and the losses are those of two ranks throughout."""
+    whole = Run(nursery, dataset, tmp_path / "whole", workers=0, ranks=2)
+    assert whole.finish() == [0, 0], whole.words()
+    folder, runs = tmp_path / "mixed", {}
+    for ranks in (1, 2):
+        runs[ranks] = Run(nursery, dataset, tmp_path / f"as{ranks}", workers=0, ranks=ranks)
+        runs[ranks].arguments = [
+            f"run_dir={folder / 'run'}" if word.startswith("run_dir=") else word
+            for word in runs[ranks].arguments
+        ]
+    for ranks, updates in ((2, 2), (1, 4), (2, 6)):
+        part = runs[ranks]
+        plain = list(part.arguments)
+        part.arguments = [*plain, f"trainer.updates={updates}"]
+        assert part.finish() == [0] * ranks, part.words()
+        part.arguments = plain
+    assert seen(folder) == seen(whole.folder)
+    losses = [
+        [float(row["loss"]) for row in csv.DictReader((f / "run/metrics.csv").read_text().splitlines())]
+        for f in (folder, whole.folder)
+    ]
+    assert len(losses[0]) == 6
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_another_effective_batch_is_refused(dataset, tmp_path):
+    run(dataset, tmp_path / "run", "trainer.updates=1", "trainer.batch=1", "trainer.accumulate=4")
+    more = ["trainer.updates=2", "trainer.accumulate=4"]
+    with pytest.raises(UsageError, match=r"4 clips per update, now 8 .*set trainer.accumulate=2"):
+        run(dataset, tmp_path / "run", *more, "trainer.batch=2")
+    with pytest.raises(UsageError, match="choose a trainer.batch and a number of processes that divide 4"):
+        run(dataset, tmp_path / "run", *more, "trainer.batch=3")
+    assert run(dataset, tmp_path / "run", "trainer.updates=2", "trainer.batch=2", "trainer.accumulate=2") == 0

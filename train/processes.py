@@ -1,0 +1,72 @@
+"""The processes of a run as Lightning sees them: how they meet, and how they leave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch.distributed as distributed
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from live2diff.errors import SetupError
+from train.requeue import requeue
+from train.signals import Signals
+from train.topology import Topology
+
+# What a collective says when the process on its other side is gone (gloo, NCCL).
+_LOST = ("connection closed", "connection reset", "connection refused", "broken pipe", "timed out", "nccl")
+
+
+def environment(processes: Topology) -> list[Any]:
+    """The launcher as Lightning calls it; requeueing is ours."""
+    if processes.launcher == "slurm":
+        return [SLURMEnvironment(auto_requeue=False)]
+    return [TorchElasticEnvironment()] if processes.launcher == "torchrun" else []
+
+
+def strategy(processes: Topology) -> Strategy | str:
+    """How gradients are summed."""
+    if processes.world == 1:
+        return "auto"
+    return DDPStrategy(process_group_backend="nccl" if processes.accelerator == "cuda" else "gloo")
+
+
+def meeting(processes: Topology) -> str:
+    """One line that says who meets where."""
+    shape = f"{processes.devices} on each of {processes.nodes} machines"
+    (meets,) = environment(processes) or (None,)
+    where = f", meet on {meets.main_address}:{meets.main_port}" if meets else ""
+    return f"{processes.world} processes, {shape}{where}"
+
+
+def stopped(trainer: lightning.Trainer, signals: Signals) -> int:
+    """The end of a run that a signal cut short; returns the exit code, the same on all ranks."""
+    code = None
+    if trainer.is_global_zero:
+        done = f"stopped after update {trainer.global_step}"
+        print(f"{done}; run the same command again to continue", flush=True)
+        code = requeue(signals.received)
+    # A rank that left with another code would have srun kill the one that is still talking to SLURM.
+    first = trainer.strategy.broadcast(signals.received[0] if signals.received else 0)
+    code = trainer.strategy.broadcast(code)
+    leave_together(trainer)
+    return 128 + first if code is None else code
+
+
+def leave_together(trainer: lightning.Trainer) -> None:
+    """Without this, two-node gloo runs die at exit now and then: one side closes while the other talks."""
+    if distributed.is_available() and distributed.is_initialized():
+        trainer.strategy.barrier()
+        distributed.destroy_process_group()
+
+
+def lost_process(error: Exception, processes: Topology) -> SetupError | None:
+    """What to tell if `error` comes from a process that died; None if it is something else."""
+    words = str(error).lower()
+    if processes.world == 1 or not any(part in words for part in _LOST):
+        return None
+    return SetupError(
+        f"rank {processes.rank} of {processes.world}: another process of this run is gone, its own log says "
+        "why; run the same command again to continue from the last checkpoint"
+    )
