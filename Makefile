@@ -48,7 +48,7 @@ demo-video: $(READY)  ## stream your own VIDEO=file through the demo's model, wi
 	  --side-by-side $(OUT)/your-video.png --prompt "$(PROMPT)" --overwrite
 
 test: $(READY)  ## run the tests (CPU, no network)
-	$(VENV)/bin/python -m pytest -m "not slow and not slurm"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow and not slurm" -n logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY)  ## run the heavier drills: all real videos, full-size depth nets, the demo
 	$(VENV)/bin/python -m pytest -m slow

@@ -180,8 +180,10 @@ class _Check:
                     yield Problem(f"{stem}.json", None, "is missing: the shard was not made", _REBUILD)
 
     def _worklist(self) -> Iterator[Problem]:
-        """Every source of the work list is an input of its shard."""
+        """Every source of the work list is an input of its shard. A dataset may be passed on without it."""
         name = "worklist.jsonl"
+        if not (self._dataset.folder / name).exists():
+            return
         try:
             with open(self._dataset.folder / name, encoding="utf-8") as file:
                 planned = Counter((row["shard"], row["uri"]) for row in map(json.loads, file))
@@ -214,8 +216,9 @@ class _Check:
             if stated != held:
                 what = f"says the column {column} is there for {stated} shards, it is for {held}"
                 yield Problem("dataset.json", None, what, _REWRITE)
-        sums = self._sums["train"] + self._sums["val"]
-        for name, value in sums.items():
+        names = sorted({*self._sums["train"], *self._sums["val"], *manifest["totals"]} - {"duplicates"})
+        for name in names:
+            value = self._sums["train"][name] + self._sums["val"][name]
             stated = manifest["totals"].get(name)
             if not _close(stated, value):
                 what = f"says {stated} {name} in all, the shards hold {_plain(value)}"
@@ -268,6 +271,10 @@ class _Check:
         """What training passes over must be there."""
         path = self._dataset.folder / "duplicates.jsonl"
         if not path.exists():
+            if self._dataset.manifest["config"].get("max_duplicate_distance") is not None:
+                yield Problem(
+                    path.name, None, "is missing: training would take duplicates", _REWRITE
+                )
             return
         try:
             with open(path, encoding="utf-8") as file:

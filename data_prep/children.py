@@ -22,6 +22,12 @@ from live2diff.errors import SetupError
 # Exit codes of a child whose failure is not the file's (as in sysexits.h).
 EXIT_BUG = 70
 EXIT_MACHINE = 74
+_START_S = 180.0  # for a child to load its libraries
+# Signals that a file can provoke; any other came from outside, and says nothing about the file.
+_BY_THE_FILE = (
+    signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS,
+    signal.SIGXCPU,
+)  # fmt: skip
 
 
 class Children:
@@ -59,8 +65,14 @@ class Children:
             return {"rejected": late}
         if child.returncode == 0:
             return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        if -child.returncode in _BY_THE_FILE:
+            return {"rejected": f"crashes the decoder: {signal.Signals(-child.returncode).name}"}
         if child.returncode < 0:
-            return {"rejected": _ending(child.returncode)}
+            name = signal.Signals(-child.returncode).name
+            raise SetupError(
+                f"{path}: its child process was ended from outside ({name}); if the machine ran out of "
+                "memory, set fewer workers or a smaller memory_mb, and run the same command again"
+            )
         words = errors.decode("utf-8", "replace").strip().splitlines()
         last = words[-1] if words else f"exit code {child.returncode}"
         if child.returncode == EXIT_MACHINE or last.startswith(("ModuleNotFoundError", "ImportError")):
@@ -81,7 +93,9 @@ class Children:
         stall, limit = self._config.stall_s, self._config.timeout_s
         hangs, words = f"hangs: no frame for {stall:g} s", b""
         now = time.monotonic()
-        stalled, end = now + stall, inf if limit is None else now + limit
+        # Until the first sign of life it loads its libraries, which a busy machine or a cold disk makes slow.
+        started, stalled = False, now + max(stall, _START_S)
+        end = inf if limit is None else now + limit
         with selectors.DefaultSelector() as pipes:
             pipes.register(beats, selectors.EVENT_READ)
             pipes.register(errors, selectors.EVENT_READ)
@@ -93,10 +107,15 @@ class Children:
                     elif key.fd == errors:
                         words = (words + data)[-65536:]
                     else:
-                        stalled = time.monotonic() + stall
+                        started, stalled = True, time.monotonic() + stall
                 now = time.monotonic()
                 if now >= end:
                     return f"takes too long: more than {limit:g} s", words
+                if now >= stalled and not started:
+                    raise SetupError(
+                        f"a child process did not start within {_START_S:g} s; the machine is overloaded: "
+                        "set fewer workers and run the same command again"
+                    )
                 if now >= stalled:
                     return hangs, words
         try:
@@ -140,10 +159,3 @@ def _kill(child: subprocess.Popen) -> None:
     if child.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-
-
-def _ending(code: int) -> str:
-    """Why a child that a signal ended left no result."""
-    if code == -signal.SIGKILL:
-        return "killed by the system: out of memory?"
-    return f"crashes the decoder: {signal.Signals(-code).name}"

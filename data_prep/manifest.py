@@ -135,7 +135,8 @@ class _Totals:
             value = len(side_car["dropped"]) if name == "dropped" else side_car[name]
             split[name] = round(split[name] + value, 3)
         if side_car["shard"]:
-            split["shards"].append({"name": side_car["shard"], "clips": side_car["clips"]})
+            facts = {"name": side_car["shard"], "clips": side_car["clips"], "sha256": side_car["sha256"]}
+            split["shards"].append(facts)
         for item in side_car["inputs"]:
             if item["rejected"] is not None:
                 self.reasons[reason_kind(item["rejected"])] += 1

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from live2diff.errors import DataError
+from live2diff.tars import entries, open_tar
 
 _LARGEST = 1 << 30  # bytes of one member; a clip of ten seconds has about a million
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -30,8 +31,8 @@ def list_members(tar_path: Path) -> dict[str, Place]:
     members: dict[str, Place] = {}
     try:
         size = tar_path.stat().st_size
-        with tarfile.open(tar_path, "r:") as tar:
-            for member in tar:
+        with open(tar_path, "rb") as file, open_tar(file) as tar:
+            for member in entries(tar):
                 if not member.isreg() or member.sparse is not None:
                     raise DataError(f"{tar_path}: member {member.name!r} is no plain file")
                 if member.name in members:
@@ -67,7 +68,10 @@ def array_header(data: bytes) -> tuple[tuple[int, ...], np.dtype, int]:
     version = np.lib.format.read_magic(stream)
     if version not in _HEADERS:
         raise ValueError(f"array format {version} is unknown")
-    shape, columns_first, dtype = _HEADERS[version](stream)
+    try:
+        shape, columns_first, dtype = _HEADERS[version](stream)
+    except Exception as error:  # the header is a Python literal: parsing one may fail in many ways
+        raise ValueError(f"no header of an array ({' '.join(str(error).split())})") from error
     if dtype.hasobject or columns_first:
         raise ValueError("an array of Python objects" if dtype.hasobject else "an array stored by columns")
     if math.prod(shape) * dtype.itemsize != len(data) - stream.tell():

@@ -155,7 +155,7 @@ class _Array:
 def _chunks(data: bytes, frames: int) -> Iterator[list[np.ndarray]]:
     """The frames of a clip, a few at a time, uint8 RGB (H, W, 3)."""
     count = 0
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), format="mp4", options={"protocol_whitelist": "none"}) as container:
         decoded = container.decode(video=0)
         while chunk := [frame.to_ndarray(format="rgb24") for frame in itertools.islice(decoded, _FRAMES)]:
             count += len(chunk)

@@ -1,8 +1,8 @@
 """The bytes of weight files: safetensors, and PyTorch checkpoints in their zip and older pickle forms.
 
 What a file is, its first bytes say, not its name. Everything is checked before it is believed: a header that
-claims more than the file holds, a compressed entry, a pickle that names anything but tensors. Reading maps the
-file where its form allows.
+claims more than the file holds, a compressed entry, a pickle that names anything but tensors. Reading maps
+the file where its form allows.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from safetensors import safe_open
 from live2diff.errors import CheckpointError
 
 _LARGEST_HEADER = 16 << 20  # bytes of a safetensors header; SD1.5's is 0.1 MB
-_LARGEST_PICKLE = 64 << 20  # bytes of names and shapes in a PyTorch file; SD1.5's are 0.2 MB
+_LARGEST_PICKLE = 16 << 20  # bytes of names and shapes in a PyTorch file; SD1.5's are 0.2 MB
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _LEGACY_PICKLES = 5  # magic number, version, machine, the object, the storages' names
 
-# What training scripts leave beside the weights, such as Stable Diffusion's own. These names are not looked up:
-# a stand-in that does nothing takes their place.
+# What training scripts leave beside the weights, such as Stable Diffusion's own. These names are not looked
+# up: a stand-in that does nothing takes their place.
 _NOTES = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "numpy.core.multiarray.scalar",

@@ -1,8 +1,8 @@
 """Reading weight files that may be anything, and fitting them to a model.
 
 A file is hostile until its tensors have the names, shapes and kind that the model expects: no pickled code
-runs, and whatever is wrong comes out as one `CheckpointError` line. Tensors are windows on the file until they
-are fitted, one by one. A reloaded model computes bit for bit what the saved one did.
+runs, and whatever is wrong comes out as one `CheckpointError` line. Tensors are windows on the file until
+they are fitted, one by one. A reloaded model computes bit for bit what the saved one did.
 """
 
 from __future__ import annotations

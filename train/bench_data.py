@@ -89,11 +89,11 @@ def reading_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [
         f"samples of {sample['frames']} frames, {sample['stride']} apart, {sample['size']} pixels square; "
         "per worker with a core of its own",
-        f"{'':20}{'clips/s':>9}{'spread':>15}{'ratio':>8}   workers for a GPU of {', '.join(wanted)}",
+        f"{'':20}{'clips/s':>9}{'spread':>18}{'ratio':>8}   workers for a GPU of {', '.join(wanted)}",
     ]
     for name, row in rows:
         spread = f"{row['low']:.1f} to {row['high']:.1f}"
-        line = f"{name:20}{row['clips_per_s']:9.1f}{spread:>15}"
+        line = f"{name:20}{row['clips_per_s']:9.1f}{spread:>18}"
         if "ratio" in row:
             workers = ", ".join(str(row["workers"][gpu]) for gpu in GPUS)
             line += f"{row['ratio']:7.1f}x   {workers}"
@@ -160,7 +160,7 @@ def _samples(
         "hflip": hflip,
         **sample,
     }
-    reading = iter(Clips(config, seed=0, batch=1, batches=1, parts=parts))
+    reading = iter(Clips(config, seed=0, batch=1, batches=1 << 40, parts=parts))
     next(reading)  # opens the shards
     return lambda seconds: _rate(lambda: next(reading), seconds)
 

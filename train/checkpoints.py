@@ -137,7 +137,7 @@ class SaveCheckpoints(lightning.Callback):
             save_rank_state(stage_of(path) / file_name(trainer.global_rank))
         except Exception as error:  # torch has an error of its own for a full disk
             raise _unwritable(path, 0, error) from error
-        facts = {
+        facts: dict[str, Any] = {
             "updates": updates,
             "micro_steps": trainer.fit_loop.total_batch_idx + 1,
             "samples": updates * self.effective_batch,

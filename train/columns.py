@@ -27,6 +27,9 @@ class Parts:
     frames: bool = True
     columns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return ", ".join([*(["frames"] if self.frames else []), *self.columns])
+
 
 def choose_parts(data: Mapping[str, Any], model: VideoModel, depth: bool) -> Parts:
     """The parts that `data.columns` means for a model.

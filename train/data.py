@@ -161,6 +161,8 @@ class ClipData(lightning.LightningDataModule):
             world=self.trainer.world_size,
             parts=self.parts,
         )
+        if self.trainer.is_global_zero:
+            print(f"reading {self.parts} of {sum(shard.clips for shard in clips.shards)} clips", flush=True)
         workers = self.config["workers"]
         return DataLoader(
             clips,

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from live2diff.errors import DataError
+from live2diff.tars import entries, open_tar
 
 _KINDS = ("mp4", "txt", "json", "npy")
-_LARGEST = 1 << 30  # bytes read of one member; a clip of ten seconds has about a million
+_LARGEST = {"mp4": 1 << 30, "txt": 1 << 20, "json": 1 << 20}  # bytes read of one member
 _LONGEST_HEADER = 1 << 14  # of an array, bytes; numpy refuses longer ones
 
 
@@ -53,8 +54,8 @@ class Tar:
 
     def _list(self, file: io.BufferedReader) -> None:
         try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for entry in tar:
+            with open_tar(file) as tar:
+                for entry in entries(tar):
                     folder, slash, name = entry.name.rpartition("/")
                     key, _, kind = name.partition(".")  # at the first dot, as WebDataset does
                     plain = entry.isreg() and entry.sparse is None
@@ -67,7 +68,7 @@ class Tar:
     def read(self, key: str, kind: str) -> bytes:
         """The member `KEY.kind`. Raises DamagedError, or DataError when the file cannot be read."""
         offset, size = self._place(key, kind)
-        if size > _LARGEST:
+        if size > _LARGEST[kind]:
             raise DamagedError(f"its .{kind} states {size} bytes")
         return self._at(offset, size)
 

@@ -46,7 +46,8 @@ def read_pyav(data: bytes, start: int, count: int, stride: int) -> np.ndarray:
     """
     wanted = range(start, start + count * stride, stride)
     frames = []
-    with av.open(io.BytesIO(data)) as container:
+    # Nothing but what lies in these bytes: a clip could be a list of other files.
+    with av.open(io.BytesIO(data), format="mp4", options={"protocol_whitelist": "none"}) as container:
         if not container.streams.video:
             raise ValueError("the clip holds no video")
         stream = container.streams.video[0]
@@ -76,6 +77,7 @@ def _decord() -> VideoReader:
     decord = _package("decord")
 
     def read(data: bytes, start: int, count: int, stride: int) -> np.ndarray:
+        _need_mp4(data)
         # From bytes it loses memory with every clip, from a file it does not; this file is memory too.
         with os.fdopen(os.memfd_create("clip"), "wb") as file:
             file.write(data)
@@ -90,6 +92,7 @@ def _torchcodec() -> VideoReader:
     decoders = _package("torchcodec.decoders")
 
     def read(data: bytes, start: int, count: int, stride: int) -> np.ndarray:
+        _need_mp4(data)
         # A constant frame rate makes the approximate way exact, and saves a pass over the clip.
         video = decoders.VideoDecoder(
             data, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="approximate"
@@ -97,6 +100,12 @@ def _torchcodec() -> VideoReader:
         return video.get_frames_in_range(start, start + (count - 1) * stride + 1, stride).data.numpy()
 
     return read
+
+
+def _need_mp4(data: bytes) -> None:
+    """These readers guess the format, and would open the files or addresses that a playlist names."""
+    if data[4:8] != b"ftyp":
+        raise ValueError("the clip is no MP4")
 
 
 _MAKERS: dict[str, Callable[[], VideoReader]] = {

@@ -85,6 +85,12 @@ def pin_base(run: Path, config: dict[str, Any]) -> None:
     config["model"]["saved"] = str(locate(given))
 
 
+def pin_columns(run: Path, config: dict[str, Any]) -> None:
+    """A run that found out on its own which columns to read goes on with those."""
+    if config["data"] and config["data"]["columns"] == "auto" and checkpoints(run):
+        config["data"]["columns"] = run_config(run)["data"]["columns"]
+
+
 def check_same_run(run: Path, config: dict[str, Any]) -> None:
     """Refuse to continue a run under another configuration: its results would be a mixture of both."""
     if not checkpoints(run):

@@ -12,7 +12,14 @@ from live2diff.errors import DataError
 from live2diff.files import staged_file
 from live2diff.runs import updates_of
 from live2diff.terminal import quiet_libraries
-from train.resume import check_effective_batch, check_same_run, check_writable, newest_whole, pin_base
+from train.resume import (
+    check_effective_batch,
+    check_same_run,
+    check_writable,
+    newest_whole,
+    pin_base,
+    pin_columns,
+)
 from train.settings import load_config
 from train.signals import Signals
 from train.topology import Topology, topology
@@ -34,6 +41,7 @@ def train(overrides: Sequence[str]) -> int:
     with Signals() as signals:  # before anything heavy is loaded
         config = load_config(overrides)
         pin_base(Path(config["run_dir"]), config)
+        pin_columns(Path(config["run_dir"]), config)
         check_same_run(Path(config["run_dir"]), config)
         try:
             return _train(config, signals)
@@ -170,6 +178,8 @@ def _task(config: dict[str, Any]) -> tuple[lightning.LightningModule, lightning.
         find_shards(config["data"]["path"], config["data"]["split"])  # told before anything is built
         model = as_trained(build(config["model"], config["seed"]), config)
         parts = choose_parts(config["data"], model, config["trainer"]["depth"])
+        # What "auto" found is what this run goes on with, also when the dataset gains columns meanwhile.
+        config["data"]["columns"] = list(parts.columns) or "none"
         data = ClipData(config["data"], config["trainer"], config["seed"], parts)
         return Diffusion(model, config["trainer"], config["optim"]), data
     from train.toy_parts import ToyFrames, ToyParts

@@ -125,7 +125,7 @@ RULES: dict[str, Rule] = {
     "data.reader": _one_of("pyav", "decord", "torchcodec"),
     "data.workers": _at_least(0),
     "data.shuffle": _at_least(1),
-    "data.max_corrupt": _PROBABILITY,
+    "data.max_corrupt": (lambda value: 0 <= value < 1, "0 to below 1"),
     "logger.kind": _one_of("csv", "wandb"),
 }  # fmt: skip
 

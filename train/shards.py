@@ -24,11 +24,13 @@ class Shard:
     Attributes:
         path: its tar.
         clips: how many of its clips are trained on.
+        sha256: of the tar, as the build stated it.
         passed_over: keys of the others: near-duplicates of clips elsewhere.
     """
 
     path: Path
     clips: int
+    sha256: str = ""
     passed_over: frozenset[str] = frozenset()
 
     def column(self, name: str) -> Path:
@@ -54,7 +56,7 @@ def find_shards(folder: str | Path, split: str) -> list[Shard]:
             keys = frozenset(passed_over[entry["name"]])
             # Of a path only the last part counts: nothing outside the split is opened.
             path = folder / split / Path(entry["name"]).name
-            shards.append(Shard(path, entry["clips"] - len(keys), keys))
+            shards.append(Shard(path, entry["clips"] - len(keys), entry.get("sha256", ""), keys))
         shards = sorted((shard for shard in shards if shard.clips > 0), key=lambda shard: shard.path)
     if not shards:
         raise UsageError(f"data.path={folder}: its split {split!r} holds no shards; see data.split")
@@ -78,7 +80,9 @@ def fingerprint(shards: Sequence[Shard]) -> str:
     """Identifies which clips there are, in which order; a run can only be continued on the same."""
     digest = hashlib.sha256()
     for shard in shards:
-        digest.update(f"{shard.path.name} {shard.clips} {sorted(shard.passed_over)}\n".encode())
+        digest.update(
+            f"{shard.path.name} {shard.sha256} {shard.clips} {sorted(shard.passed_over)}\n".encode()
+        )
     return digest.hexdigest()
 
 

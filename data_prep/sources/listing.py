@@ -179,10 +179,12 @@ class _Lister:
                 continue
             try:
                 if "::" in row.path:
-                    raise UsageError(f"{row.path}: chained URLs are not followed in a table")
+                    raise UsageError("chained URLs are not followed in a table")
                 place = resolve(row.path, folder)
             except UsageError as error:
-                yield Source(table, name, name, fault=f"cannot be read: row {row.number}: {error}")
+                # What the path holds stays out of the dataset: a password, or bytes that are no text.
+                words = clean_caption(str(error).replace(row.path, "its path"))
+                yield Source(table, name, name, fault=f"cannot be read: row {row.number}: {words}")
                 continue
             caption = clean_caption(row.caption)
             written_whole = is_url(row.path) or os.path.isabs(row.path)

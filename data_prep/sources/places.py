@@ -7,11 +7,13 @@ import os
 import posixpath
 import re
 import stat
+import time
 from collections.abc import Callable, Collection, Iterator
 from typing import IO, Any
 
 from live2diff.errors import SetupError, UsageError
 
+_TRIES = 3  # to learn the size of what lies behind a URL
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _MAGIC = re.compile(r"[*?[]")
 
@@ -53,10 +55,14 @@ def size_of(place: str) -> int | None:
             return 0
         return info.st_size if stat.S_ISREG(info.st_mode) else 0
     system, path = _system(place)
-    try:
-        return system.info(path)["size"]
-    except Exception:  # a file system behind a URL may raise anything; reading the file will tell
-        return None
+    for _ in range(_TRIES):
+        try:
+            return system.info(path)["size"]
+        except FileNotFoundError:
+            break
+        except Exception:  # a file system behind a URL may raise anything, and mean it or not
+            time.sleep(0.5)
+    return None  # reading the file will tell
 
 
 def is_pattern(place: str) -> bool:
@@ -89,7 +95,7 @@ def walk(folder: str, suffixes: Collection[str]) -> Iterator[tuple[str, int | No
     Hidden files and folders are passed over, and links to folders not followed.
     """
     if not is_url(folder):
-        for parent, folders, files in os.walk(folder):
+        for parent, folders, files in os.walk(folder, onerror=_refuse):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in files:
                 if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
@@ -131,7 +137,11 @@ def name_of(place: str, start: str | None) -> str:
     elif start and not is_url(place):
         name = os.path.relpath(place, start)
     # A file name is bytes on Linux; what is not UTF-8 could not be written into JSON.
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace(os.sep, "/")
+    try:
+        data = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a pair, out of a table
+        data = name.encode("utf-8", "replace")
+    return data.decode("utf-8", "replace").replace(os.sep, "/")
 
 
 def reason(error: BaseException) -> str:
@@ -141,6 +151,13 @@ def reason(error: BaseException) -> str:
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
     text = re.sub(r"""://[^\s'"]*""", lambda url: _bare(f"x{url[0]}")[1:], text)
     return " ".join(text.split())[:200]
+
+
+def _refuse(error: OSError) -> None:
+    """For `os.walk`, which would pass over a folder it cannot list: no reason would tell of its videos."""
+    raise UsageError(
+        f"{error.filename}: cannot be listed ({error.strerror}); make it readable, or name other folders"
+    ) from error
 
 
 def _bare(place: str) -> str:

@@ -114,17 +114,18 @@ class Source:
         """Text of the `.txt` beside the file; empty without one. Raises `SourceError`."""
         if self.offset is not None or (is_url(self.path) and "?" in self.path):
             return ""
-        place = self.path.removesuffix(suffix_of(self.path)) + ".txt"
+        place = os.path.splitext(self.path)[0] + ".txt"
         if not is_url(place) and not os.path.isfile(place):
             return ""
         try:
             with open_place(place) as file:
                 data = file.read(4 * CAPTION_CHARS)
-        except (FileNotFoundError, PermissionError):  # what a server says of a file it does not have
-            return ""
         except Exception as error:
+            if is_url(place):  # it was only guessed at, and servers say in many ways that it is not there
+                return ""
             raise SourceError(f"its caption file cannot be read: {reason(error)}") from error
-        return clean_caption(data.decode("utf-8", "replace"))
+        text = clean_caption(data.decode("utf-8", "replace"))
+        return "" if is_url(place) and text.startswith("<") else text  # a web page about a missing file
 
     def _check_file(self) -> None:
         try:
@@ -144,14 +145,18 @@ class Source:
         if (self.bytes or 0) > max_bytes:
             raise SourceError(too_large)
         size, digest = 0, hashlib.sha1()
-        with open(copy, "wb") as file:
-            for chunk in self.chunks():
-                size += len(chunk)
-                if size > max_bytes:
-                    raise SourceError(too_large)
-                digest.update(chunk)
-                file.write(chunk)
-        self._check_size(size)
+        try:
+            with open(copy, "wb") as file:
+                for chunk in self.chunks():
+                    size += len(chunk)
+                    if size > max_bytes:
+                        raise SourceError(too_large)
+                    digest.update(chunk)
+                    file.write(chunk)
+            self._check_size(size)
+        except BaseException:
+            copy.unlink(missing_ok=True)  # a hundred of these would fill the disk before their shard is made
+            raise
         return digest.hexdigest()
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from data_prep.sources.places import open_place, reason
+from live2diff.tars import entries, open_tar
 
-_HEADER_BYTES = 1 << 20  # a header may state any size; no real one comes near this
 _TEXT_BYTES = 1 << 18  # of a `.txt` or `.json` member
 _CAPTION_KEYS = ("caption", "text")  # of a `.json` member, beside the configured one
 
@@ -53,9 +53,8 @@ def _members(file: IO[bytes], suffixes: Collection[str], caption_key: str) -> It
     key, videos, texts = "", [], {}
     count = 0
     try:
-        with tarfile.open(fileobj=_Bounded(file), mode="r:") as tar:  # type: ignore[arg-type]
-            for member in tar:
-                tar.members = []  # it would keep every one
+        with open_tar(file) as tar:
+            for member in entries(tar):
                 count += 1
                 if not member.isreg() or member.sparse is not None:
                     continue
@@ -108,16 +107,3 @@ def _split(name: str) -> tuple[str, str]:
     """WebDataset's key of a member, and the suffix of its name in lower case."""
     folder, base = posixpath.split(name)
     return posixpath.join(folder, base.partition(".")[0]), posixpath.splitext(base)[1].lower()
-
-
-class _Bounded:
-    """A file of which `tarfile` reads no more at once than a header may need."""
-
-    def __init__(self, file: IO[bytes]):
-        self._file = file
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return self._file.read(size)

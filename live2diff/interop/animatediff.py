@@ -131,15 +131,14 @@ def load_motion_modules(unet: CausalUNet, state: State, name: str | Path = "moti
         (tables if key.endswith(_TABLE) else given)[_branch_to_ours(key)] = value
     if kind == OFFICIAL:
         given = {key: value for key, value in given.items() if "grid" not in key}
-    has_spatial = "conv_in.weight" in given
-    if kind == MOTION and has_spatial:
+    elif "conv_in.weight" in given:
         given = {key: value for key, value in given.items() if not is_spatial(key)}
-    loaded_spatial = kind == OFFICIAL and has_spatial
+    has_spatial = "conv_in.weight" in given
 
     def is_wanted(key: str) -> bool:
         if key.startswith(_BRANCH):
             return kind == OFFICIAL
-        return loaded_spatial if is_spatial(key) else not key.endswith(_TABLE)
+        return has_spatial if is_spatial(key) else not key.endswith(_TABLE)
 
     length = _table_length(unet, tables, name)
     fit_weights(unet, given, name, only=is_wanted)

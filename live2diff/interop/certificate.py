@@ -113,10 +113,15 @@ def summary(certificate: Mapping[str, Any]) -> str:
     if not certificate["certified"]:
         return f"not certified: {certificate['reason']}"
     worst = max(max(row["inside"], row["beyond"]) for row in certificate["streaming"]["rows"])
+    known = certificate["round_trip"]["bit_equal"]
     return (
         f"certified: streaming equals the masked forward within {worst:.1e} of the largest value "
-        f"(tolerance {TOLERANCE:.0e}), earlier frames never see later ones, the weights are bit for bit "
-        "the exported ones"
+        f"(tolerance {TOLERANCE:.0e}), earlier frames never see later ones, "
+        + (
+            "the weights are bit for bit the exported ones"
+            if known
+            else "the folder has no earlier certificate"
+        )
     )
 
 

@@ -20,7 +20,8 @@ OFFICIAL, MOTION = "the public Live2Diff checkpoint", "motion modules"
 _KEYS = [
     (
         "a LoRA",
-        r"^(unet|text_encoder):\d+:(up|down)$|lora_(unet|te)|\.lora_(A|B|up|down)\b|\.lora\.(up|down)\.|lora_(A|B|up|down)\.weight$",
+        r"^(unet|text_encoder):\d+:(up|down)$|lora_(unet|te)|\.lora_(A|B|up|down)\b|"
+        r"[._]lora(_linear_layer)?\.(up|down)\.|lora_(A|B|up|down)\.weight$",
     ),
     ("a textual inversion", r"^(emb_params|string_to_param|clip_l)$|^<.+>$"),
     ("an IP-Adapter", r"^(image_proj|ip_adapter)\."),
@@ -47,7 +48,7 @@ _KEYS = [
     ("a CLIP text encoder", r"(^|\.)embeddings\.token_embedding\.weight$"),
 ]
 # Where a model takes the text in, and the width of what it takes: 768 is SD1.5's.
-_TEXT_IN = re.compile(r"(input_blocks|down_blocks)\..*\.attn2\.to_k\.weight$")
+_TEXT_IN = re.compile(r"(input_blocks\.\d+\.1|down_blocks\.\d\.attentions)\..*\.attn2\.to_k\.weight$")
 _TEXT_WIDTHS = {1024: "a Stable Diffusion 2 model", 2048: "a Stable Diffusion XL model"}
 _IMAGE_IN = re.compile(r"(^|diffusion_model\.)(input_blocks\.0\.0|conv_in)\.weight$")
 _IMAGE_WIDTHS = {

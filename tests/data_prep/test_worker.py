@@ -139,14 +139,14 @@ def test_a_source_whose_clips_are_all_dropped_is_rejected_with_the_counts(movie,
 
 
 def test_the_same_file_gives_the_same_bytes_and_scores(movie, tmp_path, tiny):
+    """Often: x264's macroblock tree once made a clip in a hundred come out differently, by chance."""
     path = movie("a.mp4", blocks(60, 0) + blocks(60, 1))
     runs = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        result = process(str(path), tmp_path / name, tiny)
+    for _ in range(20):
+        result = process(str(path), tmp_path, tiny)
         assert set(result.pop("seconds")) == {"probe", "shots", "encode", "filters"}
-        runs.append((result, [(tmp_path / name / clip["file"]).read_bytes() for clip in result["clips"]]))
-    assert runs[0] == runs[1]
+        runs.append((result, [(tmp_path / clip["file"]).read_bytes() for clip in result["clips"]]))
+    assert all(run == runs[0] for run in runs)
 
 
 def test_no_clip_reaches_over_lost_frames(movie, tmp_path, tiny):

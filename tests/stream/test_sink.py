@@ -26,10 +26,11 @@ from tests.stream.media import Echo, beeps_of, packets_of, pictures_of, still, t
 SIZE = (64, 48)
 
 
-def copy(path, out, stream=None, **options):
+def copy(path, out, stream=None):
     """`path` through a stream that changes nothing; returns the sink."""
-    with open_source(str(path)) as source, open_sink(str(out), source, SIZE) as sink:
-        run(source, stream or Echo(SIZE), sink, **options)
+    stream = stream or Echo(SIZE)
+    with open_source(str(path)) as source, open_sink(str(out), source, stream.size) as sink:
+        run(source, stream, sink)
     return sink
 
 
@@ -82,9 +83,10 @@ def test_the_file_says_what_its_colours_are(tmp_path, suffix):
 
 
 def test_same_input_same_bytes(tmp_path):
+    """Not at 64x48: there x264 itself gives other bytes about once in a hundred times."""
     path = write(tmp_path / "in.mkv", still(30), sound="libopus")
     for name in ("a.mp4", "b.mp4"):
-        copy(path, tmp_path / name)
+        copy(path, tmp_path / name, Echo((128, 96)))
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 

@@ -54,6 +54,19 @@ def test_a_clip_that_ends_too_early_is_an_error(clip, kind):
         find_reader(kind)(b"no video", 0, 1, 1)
 
 
+@pytest.mark.parametrize("kind", ["pyav", "decord"])
+def test_a_playlist_is_no_clip(clip, tmp_path, kind):
+    """It would have the reader open another file, or fetch from a server."""
+    (tmp_path / "other.mp4").write_bytes(clip)
+    playlists = [
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{tmp_path}/other.mp4\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile {tmp_path}/other.mp4\n",
+    ]
+    for playlist in playlists:
+        with pytest.raises(ValueError, match="no MP4|Invalid data"):
+            find_reader(kind)(playlist.encode(), 0, 16, 1)
+
+
 def test_a_reader_that_is_not_installed_is_named(monkeypatch):
     def absent(name):
         raise ModuleNotFoundError(f"No module named {name!r}")
@@ -61,4 +74,4 @@ def test_a_reader_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr("train.readers.import_module", absent)
     with pytest.raises(SetupError, match="data.reader=torchcodec: .*No module.*install torchcodec") as error:
         find_reader("torchcodec")
-    assert "\\n" not in str(error.value)
+    assert "\n" not in str(error.value)

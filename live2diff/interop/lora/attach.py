@@ -9,6 +9,7 @@ computed with the weights of then.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,7 +169,8 @@ def _inject(root: nn.Module, layers: Layers, name: str) -> None:
         alpha_pattern=_patterns({path: layer.alpha for path, layer in layers.items()}),
         init_lora_weights=False,
     )
-    with _same_training(root):
+    with _same_training(root), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are meant
         inject_adapter_in_model(config, root, name, low_cpu_mem_usage=True)
         for path, layer in layers.items():
             site = cast(LoraLayer, root.get_submodule(path))

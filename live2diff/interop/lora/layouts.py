@@ -43,18 +43,18 @@ _PARTS = [
     ("unet.", "unet"),
     ("text_encoder.", "text"),
 ]
-# Adapters that are no plain LoRA: part of a key -> the kind.
+# Adapters that are no plain LoRA: what a key of theirs looks like -> the kind.
 _OTHER_KINDS = {
-    "dora_scale": "DoRA",
-    "lora_magnitude_vector": "DoRA",
-    "hada_w": "LoHa",
-    "lokr_w": "LoKr",
-    "oft_": "OFT",
-    ".on_input": "IA3",
-    ".a1.weight": "GLoRA",
-    "lora_B.bias": "LoRA with biases",
-    ".diff": "full difference",
+    r"\.dora_scale$|\.lora_magnitude_vector\b": "DoRA",
+    r"\.hada_w\d": "LoHa",
+    r"\.lokr_w\d": "LoKr",
+    r"\.oft_(blocks|diag)": "OFT",
+    r"\.on_input$": "IA3",
+    r"\.a1\.weight$": "GLoRA",
+    r"\.lora_B\.(\w+\.)?bias$": "LoRA with biases",
+    r"\.diff(_b)?$": "full difference of weights",
 }
+_LARGEST_KERNEL = 7
 
 
 def parse(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, Layer]:
@@ -64,8 +64,8 @@ def parse(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, Layer]:
         CheckpointError: another kind of adapter, keys that are none of LoRA's, half a pair, values that are
             not finite. `path` names the file in it.
     """
-    for part, kind in _OTHER_KINDS.items():
-        keys = [key for key in tensors if part in key]
+    for pattern, kind in _OTHER_KINDS.items():
+        keys = [key for key in tensors if re.search(pattern, key)]
         if keys:
             raise CheckpointError(
                 f"{path}: is a {kind} ({len(keys)} keys like {shown(keys[0])}); only LoRA is supported"
@@ -148,6 +148,7 @@ def _layer(roles: dict[str, tuple[str, torch.Tensor]], path: Path) -> Layer:
 def _fold(mid: torch.Tensor, down: torch.Tensor, key: str, path: Path) -> torch.Tensor:
     """LyCORIS's CP form of a k x k convolution, 1 x 1 down then k x k between ranks, as one k x k down."""
     rank = down.shape[0]
-    if mid.ndim != 4 or mid.shape[:2] != (rank, rank) or down.ndim != 4 or down.shape[2:] != (1, 1):
+    fits = mid.ndim == 4 and mid.shape[:2] == (rank, rank) and max(mid.shape[2:]) <= _LARGEST_KERNEL
+    if not fits or down.ndim != 4 or down.shape[2:] != (1, 1):
         raise CheckpointError(f"{path}: {shown(key)} has shape {tuple(mid.shape)}; expected one of a CP form")
     return torch.einsum("pqhw,qi->pihw", mid.float(), down[:, :, 0, 0].float())

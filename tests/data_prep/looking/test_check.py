@@ -401,6 +401,12 @@ def test_one_corruption_is_one_problem(copy: Path, name: str):
     assert "\n" not in problem.line() and problem.todo
 
 
+def test_a_dataset_may_be_passed_on_without_its_work_list(copy: Path):
+    """It holds full paths and URLs."""
+    (copy / "worklist.jsonl").unlink()
+    assert not check(copy, samples=0).problems
+
+
 def test_a_shard_that_is_gone(copy: Path):
     """The sums, which differ too, are not repeated."""
     tar = shard_of_two(copy)

@@ -54,6 +54,7 @@ def refused(model, path, *words: str) -> None:
         ("on_input", "IA3"),
         ("a1.weight", "GLoRA"),
         ("diff", "full difference"),
+        ("lora_B.bias", "LoRA with biases"),
     ],
 )
 def test_other_kinds_of_adapter(model, good, tmp_path, key, kind):
@@ -82,6 +83,7 @@ def test_dora_by_its_configuration(model, tmp_path):
         (lambda t: t.update({f"{Q}.alpha": torch.ones(2)}), ("2 values instead of one", "alpha")),
         (lambda t: t.update({"epoch": torch.ones(1)}), ("1 of", "epoch")),
         (lambda t: t.update({f"{Q}.lora_mid.weight": torch.ones(1, 1)}), ("CP form", "mid")),
+        (lambda t: t.update({f"{Q}.lora_mid.weight": torch.ones(1, 1, 9, 9)}), ("CP form", "mid")),
         (lambda t: t.update({"unet." + Q[10:] + ".lora_A.weight": torch.ones(1, 32)}), ("there twice",)),
     ],
 )
@@ -142,7 +144,11 @@ def test_code_in_pickles_does_not_run(model, tmp_path, monkeypatch, wrap):
 
 def test_weights_of_something_else(model, tmp_path):
     for name, tensors, words in (
-        ("base", {"model.diffusion_model.input_blocks.0.0.weight": torch.ones(8, 4, 3, 3)}, "diffusion"),
+        (
+            "base",
+            {"model.diffusion_model.input_blocks.0.0.weight": torch.ones(8, 4, 3, 3)},
+            "is a Stable Diffusion",
+        ),
         (
             "motion",
             {f"unet.{k}": v for k, v in model.unet.state_dict().items() if "motion" in k},
