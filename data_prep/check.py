@@ -272,9 +272,7 @@ class _Check:
         path = self._dataset.folder / "duplicates.jsonl"
         if not path.exists():
             if self._dataset.manifest["config"].get("max_duplicate_distance") is not None:
-                yield Problem(
-                    path.name, None, "is missing: training would take duplicates", _REWRITE
-                )
+                yield Problem(path.name, None, "is missing: training would take duplicates", _REWRITE)
             return
         try:
             with open(path, encoding="utf-8") as file:

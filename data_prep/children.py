@@ -67,6 +67,8 @@ class Children:
             return json.loads((folder / "result.json").read_text(encoding="utf-8"))
         if -child.returncode in _BY_THE_FILE:
             return {"rejected": f"crashes the decoder: {signal.Signals(-child.returncode).name}"}
+        if child.returncode < 0 and self._stopped:
+            return {"rejected": "the build was stopped"}  # nobody waits for this any more
         if child.returncode < 0:
             name = signal.Signals(-child.returncode).name
             raise SetupError(

@@ -196,5 +196,5 @@ def test_export_of_nothing(tmp_path, capsys):
 def test_training_on_nothing(tmp_path, capsys):
     words = ["experiment=tiny", f"data.path={tmp_path}/none", f"run_dir={tmp_path}/run"]
     assert main(["train", *words]) == 2
-    assert "does not exist; make a dataset with `live2diff data build`" in capsys.readouterr().err
+    assert "does not exist; make one with `live2diff data build`" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

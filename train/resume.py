@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,15 @@ def newest_whole(run: Path) -> Path | None:
 
 def check_writable(run: Path) -> None:
     """Refuse a run folder that cannot be written to before any time is spent. Raises SetupError."""
+    new, probe = not run.exists(), run / "checkpoints" / ".writable"
     try:
-        with staged_file(run / "checkpoints" / ".writable") as stage:
+        with staged_file(probe) as stage:
             stage.touch()
-        (run / "checkpoints" / ".writable").unlink(missing_ok=True)
+        probe.unlink(missing_ok=True)
+        if new:  # a run that is refused for another reason leaves nothing behind
+            with suppress(OSError):  # another process of this run is at the same
+                probe.parent.rmdir()
+                run.rmdir()
     except OSError as error:
         raise SetupError(
             f"{error.filename or run}: cannot be written ({error.strerror}); give another run_dir"

@@ -68,7 +68,7 @@ def parse(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, Layer]:
         keys = [key for key in tensors if re.search(pattern, key)]
         if keys:
             raise CheckpointError(
-                f"{path}: is a {kind} ({len(keys)} keys like {shown(keys[0])}); only LoRA is supported"
+                f"{path}: holds {kind} ({len(keys)} keys like {shown(keys[0])}); only LoRA is supported"
             )
     found: dict[str, dict[str, tuple[str, torch.Tensor]]] = {}
     strange = []
@@ -89,7 +89,7 @@ def parse(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, Layer]:
     return {site: _layer(roles, path) for site, roles in found.items()}
 
 
-def part_of(key: str) -> tuple[str, str]:
+def _part_of(key: str) -> tuple[str, str]:
     """("unet" or "text", the rest) of a key or module name in any layout."""
     part = ""
     for prefix, of in _PARTS:
@@ -113,7 +113,7 @@ def _split(key: str) -> tuple[str, str | None]:
     plain = re.sub(r"\.(lora_[AB])\.[^.]+\.weight$", r".\1.weight", key)  # peft's adapter name
     for ending, role in _ENDINGS:
         if plain.endswith(ending):
-            part, name = part_of(plain.removesuffix(ending))
+            part, name = _part_of(plain.removesuffix(ending))
             name = flat(part, name.replace(".processor", ""))
             # Attention processors had names of their own for the layers of the attention.
             name = re.sub(r"(attn\d)_to_out$", r"\1_to_out_0", name)

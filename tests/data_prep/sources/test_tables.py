@@ -84,7 +84,7 @@ def test_rows_without_a_usable_path_are_rejected_inputs(videos: Path):
     ]
     found = {s.uri: s for s in list_sources([str(write_table(videos / "list.jsonl", rows))])}
     assert found["list.jsonl:2"].fault == "names no file: row 2 has no path"
-    assert "row 3: nosuch://x/y.mp4: cannot be opened" in str(found["list.jsonl:3"].fault)
+    assert "row 3: its path: cannot be opened" in str(found["list.jsonl:3"].fault)
     assert "chained URLs" in str(found["list.jsonl:4"].fault)
     with pytest.raises(Exception, match="null"):
         found["a\0b.mp4"].fetch(videos, 1)

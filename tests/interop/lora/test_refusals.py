@@ -59,7 +59,7 @@ def refused(model, path, *words: str) -> None:
 )
 def test_other_kinds_of_adapter(model, good, tmp_path, key, kind):
     good[f"{Q}.{key}"] = torch.zeros(4, 4)
-    refused(model, files.save(good, tmp_path / "x.safetensors"), f"is a {kind}", f"{Q}.{key}")
+    refused(model, files.save(good, tmp_path / "x.safetensors"), f"holds {kind}", f"{Q}.{key}")
 
 
 def test_dora_by_its_configuration(model, tmp_path):
