@@ -1,7 +1,7 @@
 """Look into finished clips: decode every frame, in a child process, because a dataset may come from anyone.
 
-A clip that hangs the decoder is given up after a time limit, one that crashes it costs the child; the next
-clip gets a new one. Clips are read out of their tar; no other file can be opened through them.
+A clip that takes too long is given up, one that crashes the decoder costs the child; the next clip gets a new
+one. Clips are read out of their tar; no other file can be opened through them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -54,11 +56,12 @@ class Looker:
     """Decodes clips one after another; use as a context manager, which ends the child.
 
     Args:
-        timeout_s: for one clip. A clip of ten seconds decodes in about one.
+        cpu_s: processor seconds for one clip; one of ten seconds takes less than one.
+        wall_s: seconds by the clock. Generous: the machine may be busy with other things.
     """
 
-    def __init__(self, timeout_s: float = 30.0):
-        self._timeout_s = timeout_s
+    def __init__(self, cpu_s: int = 20, wall_s: float = 300.0):
+        self._cpu_s, self._wall_s = cpu_s, wall_s
         self._child: subprocess.Popen | None = None
 
     def __call__(
@@ -82,6 +85,7 @@ class Looker:
             "frames": list(frames),
             "side": side,
             "kind": kind,
+            "cpu_s": self._cpu_s,
         }
         child = self._child = self._child or self._start()
         assert child.stdin
@@ -98,14 +102,15 @@ class Looker:
             }
             return Look(**{**answer, "size": tuple(answer.get("size", (0, 0)))}, pictures=pictures)
         self.close()
-        if line is None:
-            return Look(f"takes longer than {self._timeout_s:g} s to decode")
+        if line is None or child.returncode == -signal.SIGXCPU:
+            limit = f"{self._wall_s:g} s" if line is None else f"{self._cpu_s} processor seconds"
+            return Look(f"takes longer than {limit} to decode")
         return Look("crashes the decoder")
 
     def _line(self, child: subprocess.Popen) -> bytes | None:
         """The child's answer; incomplete if it died, None if time ran out."""
         assert child.stdout
-        deadline, parts = time.monotonic() + self._timeout_s, []
+        deadline, parts = time.monotonic() + self._wall_s, []
         while True:
             ready, _, _ = select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
@@ -203,10 +208,14 @@ def main() -> None:
 
     from data_prep.worker import limit_process
 
-    limit_process(int(sys.argv[1]), _MEMORY_MB, seconds=None)  # the parent watches the clock
+    limit_process(int(sys.argv[1]), _MEMORY_MB, seconds=None)  # see below
     av.logging.set_level(av.logging.PANIC)
     for line in sys.stdin.buffer:
-        sys.stdout.buffer.write(json.dumps(_answer(json.loads(line))).encode() + b"\n")
+        job = json.loads(line)
+        # Counted from the start of the process; beyond it, the system ends this process.
+        limit = math.ceil(time.process_time()) + job["cpu_s"]
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+        sys.stdout.buffer.write(json.dumps(_answer(job)).encode() + b"\n")
         sys.stdout.buffer.flush()
 
 

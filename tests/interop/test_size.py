@@ -10,7 +10,10 @@ import pytest
 
 from tests.conftest import ROOT
 
-SLACK = 1.0  # GB beside the weights: a few of the largest tensors, activations, buffers of the allocator
+# GB beside the weights: a few of the largest tensors and the allocator's own; activations and the stream's
+# memory for the sample. A second copy of the smaller half, the motion modules, would be 1.7.
+SLACK = {"sample": 1.6}
+SLACK_ELSEWHERE = 1.0
 
 
 def drill(task, folder) -> str:
@@ -25,6 +28,7 @@ def test_a_full_size_run_is_exported_with_one_copy_of_its_weights(tmp_path):
     print(json.dumps({key: value for key, value in found.items() if key != "certificate"}, indent=2))
     assert found["parameters"] == 859_520_964 + 417_137_600 + 1_086_624
     for name, stage in found["stages"].items():
-        assert stage["anonymous"] < found["base"] + found["weights"] + SLACK, name
+        slack = SLACK.get(name, SLACK_ELSEWHERE)
+        assert stage["anonymous"] < found["base"] + found["weights"] + slack, name
         assert stage["all"] < 24, name
     assert found["certificate"]["certified"]

@@ -32,7 +32,7 @@ from train.settings import load_config
         ("data.columns=all", "data.columns=all: expected auto, none or a list of latents, depth, text"),
         ("data.columns=[latnts]", "data.columns=.*: expected auto, none or a list"),
         ("data.reader=opencv", "data.reader=opencv: expected one of pyav, decord, torchcodec"),
-        ("data.max_corrupt=-1", "data.max_corrupt=-1.0: expected 0 to 1"),
+        ("data.max_corrupt=-1", "data.max_corrupt=-1.0: expected 0 to below 1"),
         ("seed=-1", "seed=-1: expected 0 or more"),
     ],
 )

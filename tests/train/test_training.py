@@ -93,7 +93,7 @@ def test_stage_one_loss_falls(dataset, tmp_path):
     values = [loss for _, loss in losses(base)]
     assert sum(values[-5:]) < 0.9 * sum(values[:5])
     saved = ["model=saved", f"model.saved={base}", f"data.path={dataset}", f"run_dir={stage1}"]
-    train([*SMALL, *saved, "trainer.updates=12", *settings])
+    train([*SMALL, *saved, "trainer.updates=24", *settings])
     module, clips = module_and_clips(dataset, *settings, seed=1)
     held = [take(clips, 8) for _ in range(2)]  # the same clips, crops, timesteps and noise for both
     results = []
