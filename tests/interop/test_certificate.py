@@ -63,6 +63,14 @@ def test_verify_measures_it_again_anywhere(exported, tmp_path, capsys):
     assert "bit for bit the exported ones" in said
 
 
+def test_a_large_model_is_run_with_fewer_rows_and_probed_as_often(exported, monkeypatch):
+    small = json.loads((exported / "parity.json").read_text())
+    monkeypatch.setattr(certificate, "_CHEAP", 0)
+    found = certify(exported)
+    assert [(row["pipeline"], row["row"]) for row in found["streaming"]["rows"]] == [(1, 0), (2, 0), (2, 1)]
+    assert found["causality"] == small["causality"] and found["round_trip"] == small["round_trip"]
+
+
 def test_a_causal_model_without_depth_is_certified_too(tmp_path):
     """It has no warm-up in the stream, whatever its settings say."""
     found = json.loads(
