@@ -207,7 +207,8 @@ def _versions(out: Path) -> list[tuple[int, Path]]:
 def _refuse_strangers(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is not a folder")
-    if out.is_dir() and not (out / _PLAN).exists():
+    if out.is_dir():
         strangers = {item.name for item in out.iterdir() if not item.name.startswith(".")}
-        if strangers - {_WORKLIST}:
+        # Looked for second: another process writes its plan first, the shards that would be strangers after it.
+        if strangers - {_WORKLIST} and not (out / _PLAN).exists():
             raise UsageError(f"{out}: is not empty and no dataset; choose a new folder")

@@ -16,8 +16,6 @@ from typing import Any
 import torch
 
 from live2diff.errors import CheckpointError, UsageError
-from live2diff.interop.lora.cloneofsimo import is_cloneofsimo
-from live2diff.interop.lora.read import read_lora
 from live2diff.model.text import TextEncoder
 from live2diff.tensor_files import read_table
 
@@ -56,12 +54,14 @@ def add_embedding(text: TextEncoder, path: str | Path, name: str | None = None) 
 
 def read_embedding(path: Path) -> dict[str, torch.Tensor]:
     """Vectors (N, D), float32, by token. Raises CheckpointError."""
+    from live2diff.interop.lora import cloneofsimo, read_lora  # merging a LoRA adds the words it brings
+
     data = read_table(path)
     if isinstance(data, dict) and isinstance(data.get("string_to_param"), dict):
         data = data["string_to_param"]
     elif isinstance(data, dict) and {"clip_l", "clip_g"} & set(data):
         raise CheckpointError(f"{path}: is an embedding for SDXL; this model reads those of SD1.x")
-    elif isinstance(data, dict) and is_cloneofsimo(data):
+    elif isinstance(data, dict) and cloneofsimo.is_cloneofsimo(data):
         data = read_lora(path).embeddings
     if isinstance(data, torch.Tensor):
         data = {"*": data}

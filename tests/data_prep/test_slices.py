@@ -72,6 +72,21 @@ def test_processes_at_the_same_time_share_the_work(sources, whole, tmp_path):
     assert len(stems) == len(set(stems)) == len(list(out.glob("*/clips-*.json")))
 
 
+def test_a_dataset_that_begins_while_we_look_is_no_stranger(sources, tmp_path, monkeypatch):
+    out, listed = tmp_path / "out", Path.iterdir
+    out.mkdir()
+
+    def begins_meanwhile(path: Path):
+        if path == out:
+            monkeypatch.setattr(Path, "iterdir", listed)
+            slices(sources, out, [0])  # what another process does at this moment
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", begins_meanwhile)
+    slices(sources, out, [1])
+    assert listed(out) and (out / "train/clips-000001.json").exists()
+
+
 def test_merge_names_what_is_missing_and_whose_it_is(sources, tmp_path):
     out = tmp_path / "out"
     slices(sources, out, [0, 2])

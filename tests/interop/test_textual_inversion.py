@@ -55,6 +55,21 @@ def test_diffusers_layout_against_diffusers(tmp_path, count):
         torch.testing.assert_close(after[1], before[1], rtol=0, atol=1e-6)  # other prompts are as they were
 
 
+@pytest.fixture(scope="module")
+def model():
+    """For tests that leave it as it is."""
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def cat(tmp_path_factory):
+    """A model that knows <cat> by two vectors, and the file it has them from."""
+    model = make_model()
+    path = write(tmp_path_factory.mktemp("cat") / "learned_embeds.safetensors", {"<cat>": vectors(2)})
+    add_embedding(model.text, path)
+    return model, path
+
+
 def a1111_pt(tensor):
     """With what the web UI leaves beside it."""
     return {
@@ -145,10 +160,8 @@ def test_words_travel_with_the_export(tmp_path):
         ("x" * 101, "cannot be a token"),
     ],
 )
-def test_names_that_cannot_be(tmp_path, name, words):
-    model = make_model()
-    path = write(tmp_path / "learned_embeds.safetensors", {"<cat>": vectors(2)})
-    add_embedding(model.text, path)
+def test_names_that_cannot_be(cat, tmp_path, name, words):
+    model, path = cat
     size = len(model.text.tokenizer)
     with pytest.raises(UsageError, match=words):
         add_embedding(model.text, path, name=name)
@@ -184,14 +197,14 @@ class Canary:
         ("module.pt", {"string_to_param": torch.nn.ParameterDict({"*": vectors(1)})}, "refused"),
     ],
 )
-def test_files_that_are_none(tmp_path, monkeypatch, name, content, words):
+def test_files_that_are_none(model, tmp_path, monkeypatch, name, content, words):
     monkeypatch.chdir(tmp_path)
-    model = make_model()
+    size = len(model.text.tokenizer)
     path = write(tmp_path / name, content)
     with pytest.raises(CheckpointError, match=words) as caught:
         add_embedding(model.text, path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-    assert len(model.text.tokenizer) == len(make_model().text.tokenizer)
+    assert len(model.text.tokenizer) == size
     assert not (tmp_path / "canary").exists()
 
 
