@@ -209,6 +209,6 @@ def _refuse_strangers(out: Path) -> None:
         raise UsageError(f"{out}: is not a folder")
     if out.is_dir():
         strangers = {item.name for item in out.iterdir() if not item.name.startswith(".")}
-        # Looked for second: another process writes its plan first, the shards that would be strangers after it.
+        # The plan is looked for second: another process writes it before the shards that would be strangers.
         if strangers - {_WORKLIST} and not (out / _PLAN).exists():
             raise UsageError(f"{out}: is not empty and no dataset; choose a new folder")
