@@ -100,6 +100,20 @@ def make_sources(folder: Path) -> list[str]:
     return [str(folder)]
 
 
+def make_clips(folder: Path, count: int, frames: int, size: int) -> None:
+    """Toy videos of `frames` frames and a few that a build may trim, `size` pixels square."""
+    seconds = (frames + 8) / _TOY_FPS
+    toy.write_videos(folder, count, seconds=seconds, fps=_TOY_FPS, size=(size, size), depth=False)
+
+
+def make_columns(videos: Path, out: Path, frames: int, size: int, model: Path) -> None:
+    """The dataset of `make_clips`, with all columns by the nets of `model`."""
+    small = [f"size={size}", f"clip_frames={frames}", "stride=1", "val_fraction=0", "min_size=16"]
+    overrides = [*small, "min_motion=null", "workers=1"]
+    build([str(videos)], out, overrides, report=_Stages())
+    add_columns(out, [str(videos)], overrides, model)
+
+
 class _Stages(Report):
     """Adds up what the children say instead of printing it."""
 

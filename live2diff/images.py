@@ -11,14 +11,23 @@ import torch
 
 def to_tensor(frames: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
     """uint8 RGB (F, H, W, 3) -> float32 (3, F, H, W) in [-1, 1]."""
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
-    return pixels.permute(3, 0, 1, 2).float() / 127.5 - 1
+    return from_pixels(torch.from_numpy(np.ascontiguousarray(frames)).to(device))
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
     """(3, F, H, W) in [-1, 1] -> uint8 RGB (F, H, W, 3), on the host."""
+    return to_pixels(images).cpu().numpy()
+
+
+def from_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    """The same as `to_tensor`, of what is on the device already."""
+    return pixels.permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+def to_pixels(images: torch.Tensor) -> torch.Tensor:
+    """The same as `to_uint8`, left on the device."""
     pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return pixels.permute(1, 2, 3, 0).cpu().numpy()
+    return pixels.permute(1, 2, 3, 0)
 
 
 def cover(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -4,15 +4,18 @@ A memory is data, not module state: a flat set of tensors of fixed shape with de
 one model share its weights and nothing else.
 
 Legend: T denoising rows, P = latent pixels of a layer (h * w), L window, Lw warm-up, R = L - Lw ring slots,
-C channels of a layer. Keys and values are stored *before* the positional encoding, because a frame's index
-changes as older ones are evicted (Live2Diff, Sec. 3.3 and listing 4).
+H heads of size D, channels C = H * D. Keys and values are stored *before* the positional encoding, because a
+frame's index changes as older ones are evicted (Live2Diff, Sec. 3.3 and listing 4). Slots of one head lie
+together: attention then reads the memory as it is, and no head is ever moved.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
+
+Precision = Literal["exact", "int8"]
 
 
 class Tick(NamedTuple):
@@ -30,29 +33,83 @@ class Tick(NamedTuple):
     own_position: torch.Tensor
 
 
+class Slots:
+    """One layer's keys or values, (T, P, H, L, D): exact, or as 8-bit integers.
+
+    `int8` rounds every pixel's C values in a slot to 127ths of the largest of them: no value is off by more
+    than half of that.
+
+    data: as stored.  scale: (T, P, L) float32, what 1 stands for; None when exact.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str, exact: bool):
+        self.dtype = dtype
+        self.data = torch.zeros(shape, dtype=dtype if exact else torch.int8, device=device)
+        rows, pixels, _, window, _ = shape
+        self.scale = None if exact else torch.zeros(rows, pixels, window, device=device)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {"": self.data} if self.scale is None else {"": self.data, "_scale": self.scale}
+
+    def read(self) -> torch.Tensor:
+        """(T, P, H, L, D) in the model's precision; the data itself when exact."""
+        if self.scale is None:
+            return self.data
+        return (self.data * self.scale[:, :, None, :, None]).to(self.dtype)
+
+    def put(self, rows: torch.Tensor, slots: torch.Tensor, live: torch.Tensor, new: torch.Tensor) -> None:
+        """Store `new` (N, P, H, D) in `slots` (N,) of `rows` (N,), where `live` (N,)."""
+        stored, scale = self._rounded(new)
+        # A dead row may carry anything, NaN included: select, never multiply.
+        old = self.data[rows, :, :, slots]
+        self.data[rows, :, :, slots] = torch.where(live[:, None, None, None], stored, old)
+        if self.scale is not None:
+            self.scale[rows, :, slots] = torch.where(live[:, None], scale, self.scale[rows, :, slots])
+
+    def put_first(self, row: int, new: torch.Tensor) -> None:
+        """Store `new` (F, P, H, D) in the first F slots of `row`."""
+        stored, scale = self._rounded(new)
+        self.data[row, :, :, : len(new)] = stored.permute(1, 2, 0, 3)
+        if self.scale is not None:
+            self.scale[row, :, : len(new)] = scale.transpose(0, 1)
+
+    def _rounded(self, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, P, H, D) as stored, and its scale (N, P)."""
+        if self.scale is None:
+            return new.to(self.dtype), new
+        scale = new.abs().amax((-2, -1)).float() / 127
+        units = new / scale.clamp_min(1e-30)[..., None, None]
+        return units.round().clamp(-127, 127).to(torch.int8), scale
+
+
 class StreamMemory:
     """Warm-up slots kept for ever, then a ring of the most recent frames, for every layer and row.
 
     Args:
-        layers: (pixels, channels) of every temporal attention, in the order of the model's layers.
-        rows: denoising rows T >= 1.
+        layers: (pixels, heads, head size) of every temporal attention, in the order of the model's layers.
+        rows: denoising rows T >= 1. Rows know nothing of each other: those of several streams may stand in
+            one memory.
         window, warmup: L and Lw; the ring has L - Lw >= 1 slots.
+        precision: how keys and values are stored, see `Slots`.
     """
 
     def __init__(
         self,
-        layers: list[tuple[int, int]],
+        layers: list[tuple[int, int, int]],
         rows: int,
         window: int,
         warmup: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        precision: Precision = "exact",
     ):
         if rows < 1:
             raise ValueError(f"rows={rows}: a memory needs at least one denoising row")
         self.rows, self.window, self.warmup = rows, window, warmup
-        self.keys = [torch.zeros(rows, p, window, c, dtype=dtype, device=device) for p, c in layers]
-        self.values = [torch.zeros_like(k) for k in self.keys]
+        shapes = [(rows, pixels, heads, window, size) for pixels, heads, size in layers]
+        self.keys, self.values = (
+            [Slots(shape, dtype, device, precision == "exact") for shape in shapes] for _ in range(2)
+        )
         # Frames a row has put on its ring so far, and whether its warm-up slots are filled. A row's ring slot
         # follows from its own count, so a row that joins late (pipeline fill) starts with an empty ring.
         self.count = torch.zeros(rows, dtype=torch.long, device=device)
@@ -60,30 +117,33 @@ class StreamMemory:
         self._row = torch.arange(rows, device=device)
         self._ring = torch.arange(window - warmup, device=device)
 
-    def reset(self) -> None:
-        """Forget everything, in place."""
+    def reset(self, rows: slice = slice(None)) -> None:
+        """Forget everything of `rows`, in place."""
         for tensor in self._tensors().values():
-            tensor.zero_()
+            tensor[rows] = 0
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         tensors = {"count": self.count, "warm": self.warm}
-        for index, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
-            tensors[f"layers.{index}.key"] = key
-            tensors[f"layers.{index}.value"] = value
+        for index, pair in enumerate(zip(self.keys, self.values, strict=True)):
+            for name, slots in zip(("key", "value"), pair, strict=True):
+                tensors |= {f"layers.{index}.{name}{end}": part for end, part in slots.tensors().items()}
         return tensors
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Copies of everything the memory holds, by name; what `load_state_dict` restores."""
-        state = {name: tensor.clone() for name, tensor in self._tensors().items()}
+    def state_dict(self, rows: slice = slice(None)) -> dict[str, torch.Tensor]:
+        """Copies of all that the memory holds of `rows`, by name; what `load_state_dict` restores."""
+        state = {name: tensor[rows].clone() for name, tensor in self._tensors().items()}
         return {**state, "warmup": torch.tensor(self.warmup)}
 
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Copy a saved state in, in place. Raises ValueError when it belongs to another model, size or T."""
+    def load_state_dict(self, state: dict[str, torch.Tensor], rows: slice = slice(None)) -> None:
+        """Copy a saved state into `rows`, in place.
+
+        Raises ValueError when it belongs to another model, size, precision or T.
+        """
         state = dict(state)
         warmup = int(state.pop("warmup", torch.tensor(-1)))
         if warmup != self.warmup:
             raise ValueError(f"memory state does not fit: its warm-up is {warmup} frames, here {self.warmup}")
-        own = self._tensors()
+        own = {name: tensor[rows] for name, tensor in self._tensors().items()}
         if own.keys() != state.keys():
             odd = sorted(own.keys() ^ state.keys())[0]
             raise ValueError(f"memory state does not fit this model: key {odd!r} is on one side only")
@@ -102,15 +162,14 @@ class StreamMemory:
 
     def start_row(self, row: int) -> None:
         """Begin `row` anew: its ring is empty and its warm-up slots are about to be written."""
-        for cache in (*self.keys, *self.values):
-            cache[row] = 0  # what is masked still enters products: a NaN from before would stay
-        self.count[row] = 0
+        for tensor in self._tensors().values():
+            tensor[row] = 0  # what is masked still enters products: a NaN from before would stay
         self.warm[row] = True
 
     def write_warm_up(self, layer: int, row: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Keep the warm-up frames' `key` and `value`, each (P, Lw, C), in `row` of `layer`."""
-        self.keys[layer][row, :, : self.warmup] = key
-        self.values[layer][row, :, : self.warmup] = value
+        """Keep the warm-up frames' `key` and `value`, each (Lw, P, H, D), in `row` of `layer`."""
+        self.keys[layer].put_first(row, key)
+        self.values[layer].put_first(row, value)
 
     def tick(self, live: torch.Tensor | None) -> Tick:
         """Plan one step: every row is about to write ring frame number `count`. No host synchronisation."""
@@ -138,11 +197,9 @@ class StreamMemory:
         )
 
     def write(self, layer: int, tick: Tick, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Put each live row's `key` and `value`, (T, P, C), into its slot; other rows keep what they hold."""
-        # A dead row may carry anything, NaN included: select, never multiply.
-        live = tick.live[:, None, None]
-        for cache, new in ((self.keys[layer], key), (self.values[layer], value)):
-            cache[self._row, :, tick.slot] = torch.where(live, new, cache[self._row, :, tick.slot])
+        """Put each live row's `key` and `value`, (T, P, H, D), into its slot; others keep what they hold."""
+        for slots, new in ((self.keys[layer], key), (self.values[layer], value)):
+            slots.put(self._row, tick.slot, tick.live, new)
 
     def commit(self, tick: Tick) -> None:
         """End the step that `tick` planned."""

@@ -22,12 +22,16 @@ class NoiseSchedule:
 
     `linear` from 0.00085 to 0.012 is AnimateDiff's and Live2Diff's. SD1.5's own folder says `scaled_linear`;
     taking that over would be silently wrong.
+
+    prediction: what the UNet says about noisy latents, `epsilon` (the noise) or `v_prediction` (Salimans & Ho
+        2022). Exports that do not say are of the time when there was only epsilon.
     """
 
     kind: str = "linear"
     beta_start: float = 0.00085
     beta_end: float = 0.012
     timesteps: int = 1000
+    prediction: str = "epsilon"
 
     def __post_init__(self) -> None:
         _check("noise.kind", self.kind in ("linear", "scaled_linear"), self.kind, "linear or scaled_linear")
@@ -36,6 +40,8 @@ class NoiseSchedule:
             "noise.beta_end", self.beta_start <= self.beta_end < 1, self.beta_end, "beta_start or more, < 1"
         )
         _check("noise.timesteps", self.timesteps >= 50, self.timesteps, "50 or more")
+        known = self.prediction in ("epsilon", "v_prediction")
+        _check("noise.prediction", known, self.prediction, "epsilon or v_prediction")
 
     def scheduler_config(self) -> dict[str, Any]:
         """Arguments for any of diffusers' schedulers."""
@@ -44,7 +50,7 @@ class NoiseSchedule:
             "beta_start": self.beta_start,
             "beta_end": self.beta_end,
             "beta_schedule": self.kind,
-            "prediction_type": "epsilon",
+            "prediction_type": self.prediction,
             "clip_sample": False,
         }
 

@@ -9,14 +9,14 @@ from omegaconf import OmegaConf
 
 from live2diff.config import compose
 from live2diff.errors import UsageError
-from live2diff.settings import Settings
+from live2diff.settings import NoiseSchedule, Settings
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
-GROUPS = ("model", "data", "trainer", "optim", "logger", "experiment")
+GROUPS = ("model", "data", "trainer", "validation", "optim", "logger", "experiment", "debug")
 # What a user must say anyway.
 NEEDED = ["data.path=clips"]
-MORE = {"model=saved": ["model.saved=run"], "experiment=stage2_depth": ["model.saved=run"]}
+MORE = {"model=saved": ["model.saved=run"]}
 
 
 def options(group: str) -> list[str]:
@@ -46,17 +46,60 @@ def test_no_yaml_is_left_out():
     }
 
 
-@pytest.mark.parametrize("name", ["stage1_mask", "stage2_depth"])
-def test_paper_recipe(name):
-    config = compose("train", [f"experiment={name}", *NEEDED, *MORE.get(f"experiment={name}", [])])
-    trainer = config.trainer
-    assert trainer.batch * trainer.devices * trainer.accumulate == 1024
+PAPER = {
+    **dict.fromkeys(
+        ("stage1_mask", "paper_stage1", "warmup4", "ablation_a", "ablation_b", "ablation_c"), 3000
+    ),
+    **dict.fromkeys(("stage2_depth", "paper_stage2", "ablation_d"), 6000),
+}
+
+
+@pytest.mark.parametrize(("name", "updates"), PAPER.items())
+def test_paper_recipe(name, updates):
+    config = compose("train", [f"experiment={name}", *NEEDED])
+    trainer, data = config.trainer, config.data
+    assert (trainer.batch, trainer.devices, trainer.accumulate) == (4, 8, 32)
+    assert 4 * 8 * 32 == trainer.effective_batch == 1024
     # The README's advice for one GPU keeps the product.
     one_gpu = re.search(r"`trainer.devices=(\d+) trainer.accumulate=(\d+)`", (ROOT / "README.md").read_text())
     assert one_gpu and trainer.batch * int(one_gpu[1]) * int(one_gpu[2]) == 1024
-    assert trainer.updates == {"stage1_mask": 3000, "stage2_depth": 6000}[name]
+    assert trainer.updates == updates
     assert (trainer.loss, config.optim.kind, config.optim.lr) == ("l1", "adam", 1e-4)
-    assert (config.data.frames, config.data.size, config.data.caption_dropout) == (16, 256, 0.1)
+    assert (config.optim.betas, config.optim.weight_decay) == ([0.9, 0.999], 0)
+    assert (data.frames, data.stride, data.size, data.hflip, data.caption_dropout) == (16, 4, 256, 0.5, 0.1)
+    assert trainer.precision == "bf16-mixed" and trainer.gradient_checkpointing
+    plain = name in ("stage1_mask", "stage2_depth")
+    assert (trainer.clip_grad, trainer.ema) == ((1.0, 0.9999) if plain else (None, None))
+
+
+@pytest.mark.parametrize(
+    ("name", "mask", "depth", "warmup", "base"),
+    [
+        ("ablation_a", "causal", False, 8, None),
+        ("ablation_b", "warmup_causal", False, 8, None),
+        ("ablation_c", "warmup_causal", False, 8, None),
+        ("ablation_d", "warmup_causal", True, None, "outputs/ablation_c"),
+        ("warmup4", "warmup_causal", False, 4, None),
+    ],
+)
+def test_the_paper_s_tables(name, mask, depth, warmup, base):
+    config = compose("train", [f"experiment={name}", *NEEDED])
+    assert (config.trainer.mask, config.trainer.depth, config.name) == (mask, depth, name)
+    assert (config.model.settings.get("warmup"), config.model.get("saved")) == (warmup, base)
+
+
+def test_pia_is_the_ancestors_recipe():
+    config = compose("train", ["experiment=pia", *NEEDED])
+    optim, trainer = config.optim, config.trainer
+    assert (optim.kind, optim.lr, optim.weight_decay, optim.betas) == ("adamw", 1e-4, 1e-2, [0.9, 0.999])
+    assert (trainer.loss, trainer.clip_grad, trainer.effective_batch) == ("mse", 1.0, 1024)
+    assert config.model.unet.motion.endswith("mm_sd_v15_v2.ckpt")
+
+
+def test_one_small_gpu_sees_as_many_clips():
+    trainer = compose("train", ["experiment=single_gpu_24gb", *NEEDED]).trainer
+    assert trainer.batch * trainer.devices * trainer.accumulate == trainer.effective_batch == 1024
+    assert trainer.batch == 1 and trainer.gradient_checkpointing
 
 
 @pytest.mark.parametrize(
@@ -83,6 +126,7 @@ def test_wrong_settings(overrides, message):
         ({"windows": 8}, "unknown key windows; known are mask, window"),
         ({"window": "16"}, "window='16'; expected int"),
         ({"noise": {"kind": "cosine"}}, "noise.kind='cosine'; expected linear"),
+        ({"noise": {"prediction": "sample"}}, "noise.prediction='sample'; expected epsilon or v_prediction"),
         ({"noise": 3}, "noise must be a table"),
         ({"size": [512, 500]}, "size=(512, 500); expected width and height, multiples of 8"),
         ({"steps": [40, 30]}, "steps=(40, 30); expected rising"),
@@ -96,5 +140,12 @@ def test_wrong_model_settings(change, message):
 
 
 def test_settings_round_trip():
-    settings = Settings(window=8, warmup=4, steps=(20, 30), size=(64, 128))
+    noise = NoiseSchedule(prediction="v_prediction")
+    settings = Settings(window=8, warmup=4, noise=noise, steps=(20, 30), size=(64, 128))
     assert Settings.from_dict(settings.to_dict()) == settings
+
+
+def test_settings_that_do_not_say_what_is_predicted_mean_the_noise():
+    old = Settings().to_dict()
+    del old["noise"]["prediction"]
+    assert Settings.from_dict(old).noise.prediction == "epsilon"

@@ -25,6 +25,7 @@ SMALL = [
     "trainer.updates=1",
     "trainer.batch=1",
     "trainer.accumulate=1",
+    "trainer.effective_batch=null",
     "trainer.devices=1",
     "trainer.precision=32-true",
     "data.size=64",

@@ -2,8 +2,13 @@
 
 __main__.py     `python -m train`, the same as `live2diff train`
 settings.py     the configuration, composed and checked
+checks.py       what is refused before anything heavy is loaded
+plan.py         --dry-run: what a run would do, need and lack
+memory.py       how much memory a step will need
 run.py          one run from start to finish: folder, model, data, trainer, resume
-module.py       the diffusion objective as a LightningModule
+module.py       training as a LightningModule
+objective.py    what is predicted, the distance to it, and its weight
+trainable.py    which parameters are trained
 noise.py        random draws that belong to a sample, not to the moment it is processed
 order.py        sample number -> epoch, shard and clip: a pure function of the seed
 data.py         batches in that order, for Lightning
@@ -15,8 +20,15 @@ columns.py      which columns are read instead of frames, and whether they fit t
 encoding.py     batches -> latents, depth condition, text states
 bench_data.py   how fast all this reads
 checkpoints.py  saving and finding checkpoints
+sharding.py     weights spread over the processes (FSDP2)
 progress.py     micro-steps and updates
+profiling.py    where the time goes
 stopping.py     Ctrl-C and TERM: save at the next update, then stop
+validation.py   the loss on clips kept apart; validation_clips.py: which; validation_video.py: as a video
 report.py       metrics.csv and the lines on the terminal
+throughput.py   clips per second, waiting, memory, MFU
+flops.py        what a step computes, and what the device could
+environment.py  with what, where and how a run was made
+bench.py        our step against a plain one
 toy_parts.py    the tiny model's autoencoder and depth net
 """

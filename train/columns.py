@@ -31,12 +31,12 @@ class Parts:
         return ", ".join([*(["frames"] if self.frames else []), *self.columns])
 
 
-def choose_parts(data: Mapping[str, Any], model: VideoModel, depth: bool) -> Parts:
+def choose_parts(data: Mapping[str, Any], model: VideoModel | None, depth: bool) -> Parts:
     """The parts that `data.columns` means for a model.
 
     Args:
         data: the `data` group of the configuration.
-        model: the model to be trained, whose frozen nets the columns stand for.
+        model: the model to be trained, whose frozen nets the columns stand for; None: they are not compared.
         depth: whether it is conditioned on depth.
 
     Raises:
@@ -76,13 +76,15 @@ def choose_parts(data: Mapping[str, Any], model: VideoModel, depth: bool) -> Par
 
 
 def _check(
-    what: str, made_by: Mapping[str, Any], data: Mapping[str, Any], model: VideoModel, name: str
+    what: str, made_by: Mapping[str, Any], data: Mapping[str, Any], model: VideoModel | None, name: str
 ) -> None:
     if name != "text" and data["hflip"] > 0 and not made_by.get("mirror"):
         raise UsageError(
             f"data.columns: {what} has no mirrored arrays; set data.hflip=0, or make it again with "
             "column_mirror=true"
         )
+    if model is None:
+        return
     found = differences(made_by, identity(model, name, data["size"], bool(made_by.get("mirror"))))
     if found:
         raise UsageError(

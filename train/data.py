@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator, Mapping
+from multiprocessing import active_children
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 import cv2
@@ -17,7 +18,9 @@ from train.columns import Parts
 from train.order import Order, numbers
 from train.readers import find_reader
 from train.samples import CorruptError, Samples
-from train.shards import find_shards, fingerprint
+from train.shards import check_readers, find_shards, fingerprint
+from train.signals import held_back
+from train.throughput import TimedLoader
 
 # Corrupt samples are judged as a share of no fewer than these: one at the start is not yet many.
 _FEWEST = 1000
@@ -41,6 +44,7 @@ class Clips(IterableDataset):
         start: batches already consumed by this rank.
         rank, world: this process among all that train.
         parts: what of a clip is read.
+        overfit: samples that are taken again and again, the first of the run; 0: every sample in its turn.
 
     Raises:
         UsageError: no such dataset or split, or fewer shards than readers.
@@ -57,17 +61,14 @@ class Clips(IterableDataset):
         rank: int = 0,
         world: int = 1,
         parts: Parts = Parts(),  # noqa: B008 - frozen
+        overfit: int = 0,
     ):
+        self.overfit = overfit
         self.config, self.seed, self.batch, self.start = config, seed, batch, start
         self.batches, self.rank, self.world, self.parts = batches, rank, world, parts
         self.shards = find_shards(config["path"], config["split"])
         find_reader(config["reader"])
-        readers = world * max(1, config["workers"])
-        if len(self.shards) < readers:
-            raise UsageError(
-                f"data.path={config['path']}: {len(self.shards)} shards for {readers} readers, "
-                f"{world} ranks x data.workers={config['workers']}; lower data.workers or make smaller shards"
-            )
+        check_readers(config, len(self.shards), world)
 
     def __len__(self) -> int:
         return self.batches * self.batch
@@ -91,7 +92,7 @@ class Clips(IterableDataset):
             while sample is None:
                 seen += 1
                 try:
-                    sample = samples[order[number]]
+                    sample = samples[order[number % self.overfit if self.overfit else number]]
                 except CorruptError as error:
                     corrupt += 1
                     self._check_share(error, corrupt, seen)
@@ -113,10 +114,26 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return {**default_collate(samples), "seed": [sample["seed"] for sample in samples]}
 
 
+class _Worker(SpawnProcess):
+    """A loader process that signals to the run do not reach; `end_workers` ends it."""
+
+    def start(self) -> None:
+        with held_back():
+            super().start()
+
+
+class _Workers(SpawnContext):
+    Process = _Worker
+
+
+def end_workers() -> None:
+    """End loader processes that did not end by themselves: one may hang in a file system or a decoder."""
+    for worker in active_children():
+        if isinstance(worker, _Worker):
+            worker.kill()
+
+
 def _start_worker(worker: int) -> None:
-    # A terminal's Ctrl-C reaches the whole group. The main process decides: it still needs its batches.
-    # TERM stays: it is how the main process ends a worker that is busy.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)  # as PyTorch does with its own: the workers are what runs side by side
 
 
@@ -160,16 +177,17 @@ class ClipData(lightning.LightningDataModule):
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
             parts=self.parts,
+            overfit=self.run["overfit"],
         )
         if self.trainer.is_global_zero:
             print(f"reading {self.parts} of {sum(shard.clips for shard in clips.shards)} clips", flush=True)
         workers = self.config["workers"]
-        return DataLoader(
+        return TimedLoader(
             clips,
             batch_size=self.run["batch"],
             num_workers=workers,
             collate_fn=collate,
             worker_init_fn=_start_worker,
             pin_memory=torch.cuda.is_available(),
-            multiprocessing_context="spawn" if workers else None,
+            multiprocessing_context=_Workers() if workers else None,
         )

@@ -14,6 +14,7 @@ import lightning
 import torch
 
 from train.progress import update_is_complete
+from train.sharding import like, own_part
 
 
 class Ema(lightning.Callback):
@@ -31,7 +32,8 @@ class Ema(lightning.Callback):
         self.mean = {name: value.float().clone() for name, value in module.state_dict().items()}
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self.mean = {name: value.to(module.device) for name, value in self.mean.items()}
+        now = module.state_dict()
+        self.mean = {name: like(value.to(now[name].device), now[name]) for name, value in self.mean.items()}
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -42,7 +44,8 @@ class Ema(lightning.Callback):
         updates = trainer.global_step
         decay = min(self.decay, (1 + updates) / (10 + updates))
         now = module.state_dict()
-        torch._foreach_lerp_(list(self.mean.values()), [now[name].float() for name in self.mean], 1 - decay)
+        means = [own_part(mean) for mean in self.mean.values()]
+        torch._foreach_lerp_(means, [own_part(now[name]).float() for name in self.mean], 1 - decay)
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]

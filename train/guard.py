@@ -12,6 +12,7 @@ import lightning
 import torch
 
 from live2diff.errors import DataError
+from train.sharding import own_part
 
 LIMIT = 3
 
@@ -39,7 +40,7 @@ class FiniteGuard(lightning.Callback):
         module: lightning.LightningModule,
         optimizer: torch.optim.Optimizer,
     ) -> None:
-        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        gradients = [own_part(p.grad) for p in module.parameters() if p.grad is not None]
         finite = bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())
         keys, self._keys = self._keys, []
         # Summed gradients are the same on all ranks; the question costs little, and a hang would cost a lot.

@@ -1,4 +1,4 @@
-"""The diffusion objective (Live2Diff, Sec. 3.2 and 3.4; FACTS of the recipe stand beside each choice)."""
+"""Training of a model's UNet as Lightning sees it (Live2Diff, Sec. 3.2 and 3.4)."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 import lightning
 import torch
-import torch.nn.functional as F
-from diffusers import DDPMScheduler
+from torch.distributed.fsdp import FSDPModule
 
-from live2diff.errors import UsageError
 from live2diff.model.video_model import VideoModel
 from train.encoding import Encoder
 from train.noise import draw
+from train.objective import Objective
+from train.sharding import shard
+from train.trainable import choose_trainable
 
-LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 class Diffusion(lightning.LightningModule):
-    """Trains part of a model's UNet to predict the noise in clips.
+    """Trains part of a model's UNet to denoise clips.
 
     Only the trained parameters are the module's state: a checkpoint holds nothing else of the model.
 
@@ -40,9 +40,16 @@ class Diffusion(lightning.LightningModule):
         choose_trainable(self.unet, trainer["trainable"])
         if trainer["gradient_checkpointing"]:
             self.unet.enable_gradient_checkpointing()
+        # Not the module but its forward over clips: names stay as they are, and what a validation streams
+        # through the same UNet is not compiled for every kind of step.
+        self._compiled = torch.compile(self.unet.forward) if trainer["compile"] else None
         self.encode = Encoder(model, trainer["depth"])
-        self.schedule = DDPMScheduler(**model.settings.noise.scheduler_config())
+        self.objective = Objective(model.settings.noise, trainer)
         self._losses: list[torch.Tensor] = []  # of the micro-steps of the update in work
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None and not isinstance(self.unet, FSDPModule):  # trainer.strategy=fsdp
+            shard(self.unet, self.device_mesh["data_parallel"])
 
     def on_fit_start(self) -> None:
         self.model.to(self.device)
@@ -56,13 +63,28 @@ class Diffusion(lightning.LightningModule):
     def loss(self, batch: dict[str, Any]) -> torch.Tensor:
         """Mean loss of a batch from `train.data.Clips`."""
         shape = self.encode.latent_shape(batch)
-        timestep, noise, posterior = draw(batch["seed"], shape, len(self.schedule), self.device)
+        timestep, noise, posterior = draw(
+            batch["seed"], shape, self.objective.timesteps, self.device, self.config["offset_noise"]
+        )
         # The frozen nets and the noising compute in float32 as in streaming, also under mixed precision.
         with torch.autocast(self.device.type, enabled=False):
             clean, depth, text = self.encode(batch, posterior)
-            noisy = self.schedule.add_noise(clean, noise, timestep)  # pyright: ignore[reportArgumentType]
-        eps = self.unet(noisy, timestep, text, depth, self.config["mask"])
-        return LOSSES[self.config["loss"]](eps.float(), noise)
+            noisy = self.objective.noisy(clean, noise, timestep)
+            target = self.objective.target(clean, noise, timestep)
+        predicted = self.predict(noisy, timestep, text, depth)
+        return self.objective.losses(predicted, target, timestep).mean()
+
+    def predict(
+        self,
+        noisy: torch.Tensor,
+        timestep: torch.Tensor,
+        text: torch.Tensor,
+        depth: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """What the UNet says about noisy clips (B, C, F, h, w) under the mask that is trained."""
+        mask = self.config["mask"]
+        self.unet._clip_view(mask, noisy)  # made here and kept: what is compiled only finds it
+        return (self._compiled or self.unet)(noisy, timestep, text, depth, mask)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # The mean over the whole effective batch, not the last micro-step's.
@@ -82,17 +104,3 @@ class Diffusion(lightning.LightningModule):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         return self.unet.load_state_dict(state_dict, strict=False)
-
-
-def choose_trainable(module: torch.nn.Module, patterns: list[str]) -> None:
-    """Let gradients reach exactly the parameters whose name contains one of `patterns`; [""] means all.
-
-    Raises:
-        UsageError: a pattern that matches nothing.
-    """
-    names = [name for name, _ in module.named_parameters()]
-    for pattern in patterns:
-        if not any(pattern in name for name in names):
-            raise UsageError(f"trainer.trainable: {pattern!r} is in no parameter's name (e.g. {names[0]})")
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(any(pattern in name for pattern in patterns))

@@ -25,7 +25,11 @@ def generator(seed: int) -> np.random.Generator:
 
 
 def draw(
-    seeds: Sequence[int], shape: tuple[int, ...], timesteps: int, device: torch.device
+    seeds: Sequence[int],
+    shape: tuple[int, ...],
+    timesteps: int,
+    device: torch.device,
+    offset: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """What one training step draws per sample, on the CPU's generator so that all devices agree.
 
@@ -33,6 +37,9 @@ def draw(
         seeds: one per sample.
         shape: of one sample's latents, (C, F, h, w).
         timesteps: length of the noise schedule.
+        offset: strength of offset noise, standard normal and the same over a channel of the clip. Other noise
+            hardly changes a channel's mean, so that a model learns to keep the brightness it is given. One
+            number for all frames: if each had its own, the mean over frames would again tell what it was.
 
     Returns:
         timestep (B,) uniform, one per clip; noise (B, C, F, h, w); posterior noise of the same shape.
@@ -43,4 +50,6 @@ def draw(
         times.append(torch.randint(timesteps, (), generator=source))
         noises.append(torch.randn(shape, generator=source))
         posteriors.append(torch.randn(shape, generator=source))
+        if offset:  # the last draw: the others are what they are without it
+            noises[-1] += offset * torch.randn(shape[0], 1, 1, 1, generator=source)
     return tuple(torch.stack(drawn).to(device) for drawn in (times, noises, posteriors))  # pyright: ignore

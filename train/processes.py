@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from live2diff.errors import SetupError
 from train.requeue import requeue
+from train.sharding import Sharded
 from train.signals import Signals
 from train.topology import Topology
 
@@ -25,11 +26,12 @@ def environment(processes: Topology) -> list[Any]:
     return [TorchElasticEnvironment()] if processes.launcher == "torchrun" else []
 
 
-def strategy(processes: Topology) -> Strategy | str:
-    """How gradients are summed."""
+def strategy(processes: Topology, kind: str = "ddp") -> Strategy | str:
+    """How gradients are summed, and whether every process has the whole model: `kind` is ddp or fsdp."""
     if processes.world == 1:
         return "auto"
-    return DDPStrategy(process_group_backend="nccl" if processes.accelerator == "cuda" else "gloo")
+    backend = "nccl" if processes.accelerator == "cuda" else "gloo"
+    return Sharded(processes.world, backend) if kind == "fsdp" else DDPStrategy(process_group_backend=backend)
 
 
 def meeting(processes: Topology) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from live2diff.files import staged_file
 from train.progress import micro_steps, update_is_complete
+from train.throughput import COLUMNS as THROUGHPUT
+from train.throughput import Throughput
 
-COLUMNS = ("update", "micro_step", "loss", "clips_per_s")
+VALIDATION = ("val_loss", "flicker")  # where the update was validated, see `train.validation`
+COLUMNS = ("update", "micro_step", "loss", *VALIDATION, *THROUGHPUT)
 
 
 class CsvLogger(Logger):
@@ -53,7 +55,8 @@ class CsvLogger(Logger):
         """Write the header and the rows up to the checkpoint. A kill may have torn the last line."""
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         rows = csv.DictReader(line for line in lines if line.endswith("\n"))
-        kept = [row for row in rows if int(row["update"]) <= self._resumed_at]
+        # From the start there is nothing to keep: a run killed before its first checkpoint validates again.
+        kept = [row for row in rows if int(row["update"]) <= self._resumed_at and self._resumed_at]
         with staged_file(self._path) as stage, open(stage, "w", newline="") as file:
             writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
@@ -62,34 +65,45 @@ class CsvLogger(Logger):
 
 
 class Report(lightning.Callback):
-    """Loss and speed every `every` updates, to the loggers and to the terminal."""
+    """Loss and speed every `every` updates, and what a validation found, for loggers and the terminal."""
 
-    def __init__(self, every: int, batch: int):
-        self.every, self.batch = every, batch
-        self._since = (0, 0.0)  # micro-steps and time of the last line
+    def __init__(self, every: int, throughput: Throughput):
+        self.every, self.throughput = every, throughput
+
+    def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
+        self.throughput.count(trainer, module)
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self._since = (micro_steps(trainer), time.monotonic())
+        found = _validation(trainer)
+        if found:
+            self._log(trainer, {"update": trainer.global_step, "micro_step": micro_steps(trainer), **found})
+        self.throughput.start(trainer, module)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any
     ) -> None:
-        update, micro = trainer.global_step, micro_steps(trainer)
-        due = update % self.every == 0 or update == trainer.max_steps
-        if not due or not update_is_complete(trainer):
+        if not update_is_complete(trainer):
             return
-        steps, start = self._since
-        now = time.monotonic()
-        speed = (micro - steps) * self.batch * trainer.world_size / max(now - start, 1e-9)
-        self._since = (micro, now)
-        loss = float(trainer.callback_metrics["loss"])
-        values = {"update": update, "micro_step": micro, "loss": loss, "clips_per_s": round(speed, 3)}
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=update)
+        update, micro, found = trainer.global_step, micro_steps(trainer), _validation(trainer)
+        if update % self.every and update != trainer.max_steps and not found:
+            return
+        loss, speed = float(trainer.callback_metrics["loss"]), self.throughput.read(trainer)
+        self._log(trainer, {"update": update, "micro_step": micro, "loss": loss, **found, **speed})
         if trainer.is_global_zero:
+            validated = f"  val_loss {found['val_loss']:.4f}" if "val_loss" in found else ""
             print(
-                f"update {update}/{trainer.max_steps}  micro-step {micro}  loss {loss:.4f}  "
-                f"{speed:.1f} samples/s",
+                f"update {update}/{trainer.max_steps}  micro-step {micro}  loss {loss:.4f}{validated}  "
+                f"{speed['clips_per_s']:.1f} clips/s",
                 file=sys.stderr,
                 flush=True,
             )
+
+    def _log(self, trainer: lightning.Trainer, values: dict[str, float]) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=int(values["update"]))
+
+
+def _validation(trainer: lightning.Trainer) -> dict[str, float]:
+    """What a validation at this very update found."""
+    metrics = trainer.callback_metrics
+    return {name: float(metrics[name]) for name in VALIDATION if name in metrics}

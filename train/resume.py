@@ -16,9 +16,11 @@ from live2diff.runs import checkpoints, damaged_file, read_manifest, run_config
 _MAY_CHANGE = {
     "trainer": (
         "updates", "save_every", "keep", "log_every", "log_samples",
-        "batch", "accumulate", "devices", "accelerator",
+        "batch", "accumulate", "effective_batch", "devices", "accelerator", "profiler", "flops",
+        "gradient_checkpointing", "compile", "strategy",
     ),
     "data": ("workers", "reader", "max_corrupt"),
+    "validation": (),
     "logger": (),
 }  # fmt: skip
 
@@ -115,6 +117,6 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     for group, values in config.items():
         if isinstance(values, dict) and _MAY_CHANGE.get(group) != ():
             flat |= {f"{group}.{k}": v for k, v in values.items() if k not in _MAY_CHANGE.get(group, ())}
-        elif group != "logger":
+        elif _MAY_CHANGE.get(group) != ():
             flat[group] = values
     return flat

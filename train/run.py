@@ -12,6 +12,7 @@ from live2diff.errors import DataError
 from live2diff.files import staged_file
 from live2diff.runs import updates_of
 from live2diff.terminal import quiet_libraries
+from train.checks import check_data, check_model, check_places, check_precision, missing_models
 from train.resume import (
     check_effective_batch,
     check_same_run,
@@ -22,7 +23,7 @@ from train.resume import (
 )
 from train.settings import load_config
 from train.signals import Signals
-from train.topology import Topology, topology
+from train.topology import Topology, check_batch, topology
 
 if TYPE_CHECKING:
     import lightning
@@ -40,27 +41,26 @@ def train(overrides: Sequence[str]) -> int:
     """
     with Signals() as signals:  # before anything heavy is loaded
         config = load_config(overrides)
+        check_places(config)
         pin_base(Path(config["run_dir"]), config)
         pin_columns(Path(config["run_dir"]), config)
         check_same_run(Path(config["run_dir"]), config)
         try:
-            return _train(config, signals)
+            return _train(config, overrides, signals)
         except DataError as error:
             # From a loader worker, the message is the worker's whole traceback. It ends with the error.
             line = str(error).strip().splitlines()[-1]
             raise DataError(line.removeprefix(f"{DataError.__module__}.DataError: ")) from error
 
 
-def _train(config: dict[str, Any], signals: Signals) -> int:
-    import lightning
+def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -> int:
     import torch
     from omegaconf import OmegaConf
 
-    from train.processes import leave_together, meeting, stopped
-
-    quiet_libraries()
     run, settings = Path(config["run_dir"]), config["trainer"]
     processes = topology(settings, os.environ, torch.cuda.device_count())
+    check_batch(settings, processes.world)
+    check_precision(settings, processes.accelerator)
     first = processes.rank == 0
     check_writable(run)
     found = newest_whole(run)
@@ -74,11 +74,23 @@ def _train(config: dict[str, Any], signals: Signals) -> int:
         return 0
     if found:
         check_effective_batch(found, settings, processes.world)
+    check_data(config, processes.world)
+    check_model(config)
+    for error in missing_models(config):
+        raise error
+
+    import lightning  # the heavy libraries: what can be refused without them has been
+
+    from train.environment import note_start
+    from train.processes import leave_together, meeting, stopped
+
+    quiet_libraries()
     lightning.seed_everything(config["seed"], verbose=False)
     module, data = _task(config)
     if first:
         with staged_file(run / "config.yaml") as stage:
             OmegaConf.save(OmegaConf.create(config), stage)
+        note_start(run, overrides)
         if found:
             print(f"continuing {run} after update {done}", flush=True)
         if processes.world > 1:
@@ -107,37 +119,46 @@ def _fit(
     import lightning
 
     from train.checkpoints import FolderCheckpoints, SaveCheckpoints
+    from train.data import end_workers
     from train.ema import Ema
     from train.guard import FiniteGuard
     from train.processes import environment, lost_process, strategy
+    from train.profiling import find_profiler
     from train.report import Report
     from train.sample_log import SampleLog
     from train.stopping import StopOnSignal
+    from train.throughput import Throughput
+    from train.validation import Validation, find_validation
 
     run, settings = Path(config["run_dir"]), config["trainer"]
     done = updates_of(found) if found else 0
     effective = settings["batch"] * processes.world * settings["accumulate"]
     saving = FolderCheckpoints(settings["keep"])
+    throughput = Throughput(config)
+    clips = find_validation(config, module, processes.rank == 0)
     callbacks = [
         StopOnSignal(signals),
         FiniteGuard(),
         *([Ema(settings["ema"])] if settings["ema"] else []),
-        Report(settings["log_every"], settings["batch"]),
+        *([Validation(config, clips, throughput)] if clips else []),  # of the weights as they are now
+        Report(settings["log_every"], throughput),
         *([SampleLog(run, done)] if settings["log_samples"] else []),
-        SaveCheckpoints(run, settings["save_every"], saving, found, effective),  # last: it saves the others
     ]
+    if settings["save_every"]:  # last: it saves the others
+        callbacks.append(SaveCheckpoints(run, settings["save_every"], saving, found, effective))
     trainer = lightning.Trainer(
         default_root_dir=run,
         accelerator=processes.accelerator,
         devices=processes.devices,
         num_nodes=processes.nodes,
-        strategy=strategy(processes),
+        strategy=strategy(processes, settings["strategy"]),
         precision=settings["precision"],
         max_steps=settings["updates"],
         accumulate_grad_batches=settings["accumulate"],
         gradient_clip_val=settings["clip_grad"],
         callbacks=callbacks,
         logger=_loggers(config, run, done),
+        profiler=find_profiler(settings["profiler"], run),
         plugins=[saving, *environment(processes)],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -153,11 +174,14 @@ def _fit(
         raise lost_process(error, processes) or error from error
     finally:
         saving.writer.close()
+        end_workers()
     return trainer
 
 
 def _next(config: dict[str, Any], run: Path) -> str:
     """The command that usually follows this run."""
+    if not config["trainer"]["save_every"] and config["trainer"]["task"] == "diffusion":
+        return f"look at {run / 'metrics.csv'}; trainer.save_every=null, so no model was kept"
     if config["trainer"]["task"] == "toy_parts":
         return f"live2diff train experiment=toy_base model.saved={run} data.path=DATASET"
     if config["trainer"]["mask"] == "bidirectional":  # a base to build on; it cannot stream
@@ -173,9 +197,7 @@ def _task(config: dict[str, Any]) -> tuple[lightning.LightningModule, lightning.
         from train.columns import choose_parts
         from train.data import ClipData
         from train.module import Diffusion
-        from train.shards import find_shards
 
-        find_shards(config["data"]["path"], config["data"]["split"])  # told before anything is built
         model = as_trained(build(config["model"], config["seed"]), config)
         parts = choose_parts(config["data"], model, config["trainer"]["depth"])
         # What "auto" found is what this run goes on with, also when the dataset gains columns meanwhile.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,52 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not isinstance(manifest["splits"], dict):
             raise ValueError("splits is no table")
         return manifest
+
+
+def check_readers(data: Mapping[str, Any], shards: int, world: int) -> None:
+    """Refuse fewer shards than readers: some would have nothing of their own. Raises UsageError.
+
+    Args:
+        data: the `data` group of the configuration.
+        world: processes that train.
+    """
+    readers = world * max(1, data["workers"])
+    if shards < readers:
+        raise UsageError(
+            f"data.path={data['path']}: {shards} shards for {readers} readers, {world} ranks x "
+            f"data.workers={data['workers']}; lower data.workers or make smaller shards"
+        )
+
+
+def check_span(data: Mapping[str, Any]) -> None:
+    """Refuse samples that are longer than some of the clips, as far as the dataset tells their lengths.
+
+    Raises:
+        UsageError: the first such clip would stop the run in the middle.
+        DataError: the index cannot be read.
+    """
+    folder, count, stride = Path(data["path"]), data["frames"], data["stride"]
+    span, index = (count - 1) * stride + 1, folder / "index.parquet"
+    built = read_manifest(folder).get("config")
+    if isinstance(built, dict) and all(type(built.get(key)) is int for key in ("clip_frames", "stride")):
+        if span <= (built["clip_frames"] - 1) * built["stride"] + 1:  # no clip is shorter
+            return
+    if not index.is_file():
+        return
+    import pyarrow.parquet as parquet
+
+    with _damage(index):
+        rows = parquet.read_table(
+            index, columns=["frames"], filters=[("kind", "==", "clip"), ("split", "==", data["split"])]
+        )
+        lengths = rows.column("frames").to_pylist()
+        short = [length for length in lengths if length < span]
+    if short:
+        raise UsageError(
+            f"data.frames={count}, data.stride={stride}: a sample spans {span} frames, but {len(short)} of "
+            f"{len(lengths)} clips of {folder} are shorter, down to {min(short)}; lower data.stride, or "
+            f"build the dataset with clip_frames={count} stride={stride}"
+        )
 
 
 def fingerprint(shards: Sequence[Shard]) -> str:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
@@ -48,3 +51,18 @@ class Signals:
         self.received.append(number)
         if first:  # not print: the signal may have come in the middle of one
             os.write(2, b"stopping after this update; Ctrl-C once more to stop at once\n")
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Signals that come meanwhile are delivered afterwards. A process started meanwhile never gets them.
+
+    Schedulers and terminals signal every process of a run. Its main process decides what follows, and until
+    the update is finished it needs its helpers.
+    """
+    resource_tracker.ensure_running()  # started with the first helper, it would let the signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

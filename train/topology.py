@@ -74,6 +74,25 @@ def topology(trainer: Mapping[str, Any], environ: Mapping[str, str], gpus: int) 
     return Topology(launcher, accelerator, devices, nodes, rank)  # pyright: ignore[reportArgumentType]
 
 
+def check_batch(trainer: Mapping[str, Any], world: int) -> None:
+    """Refuse to start with another number of clips per update than `trainer.effective_batch` states.
+
+    Raises:
+        UsageError: with the arithmetic, and the accumulation that gives the number on `world` processes.
+    """
+    wanted, batch, accumulate = trainer["effective_batch"], trainer["batch"], trainer["accumulate"]
+    found = batch * world * accumulate
+    if wanted is None or found == wanted:
+        return
+    advice = f"set trainer.accumulate={wanted // (batch * world)}"
+    if wanted % (batch * world):
+        advice = f"choose a trainer.batch and a number of processes that divide {wanted}"
+    raise UsageError(
+        f"trainer.effective_batch={wanted}: trainer.batch={batch} x {world} processes x trainer.accumulate="
+        f"{accumulate} is {found}; {advice}, or trainer.effective_batch={found} if that is meant"
+    )
+
+
 def _accelerator(wanted: str, gpus: int) -> str:
     if wanted == "cuda" and not gpus:
         raise SetupError("trainer.accelerator=cuda, but no GPU is visible; use trainer.accelerator=auto")

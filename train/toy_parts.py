@@ -24,6 +24,7 @@ from live2diff.images import to_tensor
 from live2diff.model import vae as vae_io
 from live2diff.model.video_model import VideoModel
 from train.noise import sample_seed
+from train.throughput import TimedLoader
 
 _KL = 1e-6  # weight of the posterior's divergence from a standard normal: keeps latents in a sane range
 _COLOUR = 10.0  # weight of the colour error, see `_colour`
@@ -122,7 +123,7 @@ class ToyFrames(lightning.LightningDataModule):
         accumulate = self.run["accumulate"]
         steps = range(self.trainer.global_step * accumulate, self.run["updates"] * accumulate)
         batches = _Batches(self.run["batch"], steps, self.seed, self.size)
-        return DataLoader(batches, batch_size=None)
+        return TimedLoader(batches, batch_size=None)
 
 
 class _Batches(IterableDataset):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import resource
 import tempfile
 from pathlib import Path
 
+from live2diff.cli import bench_stream
 from live2diff.errors import UsageError
 
 _REPEATS = 5  # of each measurement of reading, see train/bench_data.py
@@ -26,13 +28,24 @@ def add(commands: argparse._SubParsersAction) -> None:
     data.add_argument("--seconds", type=float, default=10, help="for each way of reading (default 10)")
     data.add_argument("--json", metavar="FILE", help="write the figures there too")
     data.set_defaults(run=_data)
+    train = bench.add_parser(
+        "train", help="our training step against a plain one, on the same data and weights"
+    )
+    train.add_argument("--model", choices=("tiny", "sd15"), default="tiny", help="sizes (default: tiny)")
+    train.add_argument("--size", type=int, help="side of the frames, pixels (default: 64, or 256 for sd15)")
+    train.add_argument("--frames", type=int, default=16, help="of a clip (default: 16)")
+    train.add_argument("--batch", type=int, default=1, help="clips per step (default: 1)")
+    train.add_argument("--steps", type=int, default=10, help="measured steps of each loop (default: 10)")
+    train.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    train.add_argument("--json", metavar="FILE", help="write the figures there too")
+    train.set_defaults(run=_train)
+    bench_stream.add(bench)
 
 
 def _data(args: argparse.Namespace) -> int:
     if not 0 < args.seconds <= 3600:
         raise UsageError(f"--seconds {args.seconds:g}: expected more than 0 and at most 3600")
-    if args.json and not os.path.isdir(os.path.dirname(os.path.abspath(args.json))):
-        raise UsageError(f"--json {args.json}: no such folder")
+    _check_json(args.json)
     from live2diff.files import write_json
     from live2diff.machine import describe
     from live2diff.terminal import quiet_libraries
@@ -60,3 +73,62 @@ def _data(args: argparse.Namespace) -> int:
         print(f"\nfigures: {args.json}")
     print("\nnext: set data.workers to the number of workers your GPU needs")
     return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    size = args.size or (256 if args.model == "sd15" else 64)
+    _check_train(args, size)
+    from live2diff.devices import find_device
+    from live2diff.files import write_json
+    from live2diff.machine import describe
+    from live2diff.terminal import quiet_libraries
+
+    device = find_device(args.device, "--device")
+    quiet_libraries()
+    building = importlib.import_module("data_prep.bench")
+    bench = importlib.import_module("train.bench")
+    machine = describe("torch", "diffusers", "transformers", "lightning")
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    print(f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']}; {versions}", flush=True)
+    what = {
+        "model": args.model,
+        "size": size,
+        "frames": args.frames,
+        "batch": args.batch,
+        "steps": args.steps,
+    }
+    with tempfile.TemporaryDirectory(prefix="live2diff-bench-") as name:
+        work = Path(name)
+        print("making clips and their columns", flush=True)
+        bench.save_parts(args.model, work / "parts", size)
+        building.make_clips(work / "videos", args.batch, args.frames, size)
+        building.make_columns(work / "videos", work / "dataset", args.frames, size, work / "parts")
+        config = bench.settings(args.model, work / "dataset", size=size, frames=args.frames, batch=args.batch)
+        print(f"{args.steps} steps of each loop, {size} pixels, {args.frames} frames", flush=True)
+        result = bench.measure(config, work / "parts", args.model, args.steps, device)
+    result["peak_memory_gb"] = round(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9, 2)
+    print("\n".join(["", *bench.lines(result)]))
+    print(f"memory of this process at most {result['peak_memory_gb']:.1f} GB")
+    if args.json:
+        write_json(args.json, {"machine": machine, "what": what, **result})
+        print(f"\nfigures: {args.json}")
+    print("\nnext: live2diff train experiment=stage1_mask data.path=DATASET")
+    return 0
+
+
+def _check_train(args: argparse.Namespace, size: int) -> None:
+    for name in ("batch", "steps"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name} {getattr(args, name)}: expected 1 or more")
+    if (
+        not 9 <= args.frames <= 24
+    ):  # more than the warm-up, and no more than the plain model has encodings for
+        raise UsageError(f"--frames {args.frames}: expected 9 to 24")
+    if size < 32 or size % 32:
+        raise UsageError(f"--size {size}: expected a multiple of 32")
+    _check_json(args.json)
+
+
+def _check_json(path: str | None) -> None:
+    if path and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise UsageError(f"--json {path}: no such folder")

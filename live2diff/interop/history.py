@@ -68,7 +68,9 @@ def _losses(path: Path, updates: int, trainer: Mapping[str, Any]) -> list[dict[s
         for name, value in row.items():
             if name and "loss" in name and value and _is_number(value):
                 last[name] = (int(row["update"]), float(value))
-    how = f"{trainer['loss']} on the noise; mask {trainer['mask']}; live2diff {__version__}"
+    extras = "".join(f", {key} {trainer[key]}" for key in ("min_snr", "offset_noise") if trainer.get(key))
+    loss = f"{trainer['loss']} on the prediction{extras}"
+    how = f"{loss}; mask {trainer['mask']}; live2diff {__version__}"
     return [
         {"name": name, "value": value, "signature": f"{name}; update {update}; {how}"}
         for name, (update, value) in last.items()

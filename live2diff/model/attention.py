@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 
 from live2diff.memory import StreamMemory, Tick
+from live2diff.model.constants import Encodings, project_encoding
 
 # PyTorch's fused attention kernels fail from this batch size on.
 _SDPA_BATCH = 65_535
@@ -60,11 +61,10 @@ class ClipView:
         return self._attend_windowed(attn, x, pe)
 
     def _attend_windowed(self, attn: Attention, x: torch.Tensor, pe: torch.Tensor) -> torch.Tensor:
-        pe_q, pe_k, pe_v = _project_encoding(attn, pe)
-        q, k, v = _project(attn, x)
+        pe_q, pe_k, pe_v = project_encoding(attn, pe)
+        q, k, v = (_split(attn, t) for t in _project(attn, x))
         q = q + pe_q[self.position.diagonal()]
-        q, k, v = (_heads(attn, t) for t in (q, k, v))  # (B*P, h, F, d)
-        pe_k, pe_v = (_heads(attn, t) for t in (pe_k, pe_v))  # (h, N, d)
+        q, k, v, pe_k, pe_v = (t.transpose(-3, -2) for t in (q, k, v, pe_k, pe_v))  # (..., h, F or N, d)
         index = self.position.expand(*q.shape[:2], -1, -1)
         logits = q @ k.mT + (q @ pe_k.mT).gather(-1, index)
         weight = _softmax(logits * attn.scale, self.visible)
@@ -80,47 +80,59 @@ class WarmUpView:
 
     def attend(self, attn: Attention, x: torch.Tensor, pe: torch.Tensor, layer: int) -> torch.Tensor:
         q, k, v = _project(attn, x)
-        self.memory.write_warm_up(layer, self.row, k, v)
-        encodings = _project_encoding(attn, pe[: self.frames])
+        self.memory.write_warm_up(layer, self.row, *(_split(attn, t).transpose(0, 1) for t in (k, v)))
+        encodings = (table.flatten(1) for table in project_encoding(attn, pe[: self.frames]))
         return _plain_attention(attn, *(t + e for t, e in zip((q, k, v), encodings, strict=True)), None)
 
 
 class StepView:
-    """One new frame in each of T denoising rows, against what the memory holds of that row's past."""
+    """One new frame in each of T denoising rows, against what the memory holds of that row's past.
+
+    Args:
+        encodings: of every layer, see `Constants`.
+        fused: run the Triton kernel, which does in one pass what `step_attention` does.
+    """
 
     frames = 1
 
-    def __init__(self, memory: StreamMemory, tick: Tick):
-        self.memory, self.tick = memory, tick
+    def __init__(self, memory: StreamMemory, tick: Tick, encodings: list[Encodings], fused: bool = False):
+        self.memory, self.tick, self.encodings, self.fused = memory, tick, encodings, fused
 
     def attend(self, attn: Attention, x: torch.Tensor, pe: torch.Tensor, layer: int) -> torch.Tensor:
-        tick, rows = self.tick, self.memory.rows
-        pe_q, pe_k, pe_v = _project_encoding(attn, pe)
-        q, k, v = (t.view(rows, -1, t.shape[-1]) for t in _project(attn, x))  # (T, P, C)
-        self.memory.write(layer, tick, k, v)
-        q = _split(attn, q + pe_q[tick.own_position][:, None])  # (T, P, h, d)
-        k = _split(attn, self.memory.keys[layer])  # (T, P, L, h, d)
-        v = _split(attn, self.memory.values[layer])
-        pe_k = _split(attn, pe_k[tick.position])  # (T, L, h, d)
-        pe_v = _split(attn, pe_v[tick.position])
-        logits = torch.einsum("tphd,tplhd->tphl", q, k) + torch.einsum("tphd,tlhd->tphl", q, pe_k)
-        weight = _softmax(logits * attn.scale, tick.visible[:, None, None])
-        out = torch.einsum("tphl,tplhd->tphd", weight, v) + torch.einsum("tphl,tlhd->tphd", weight, pe_v)
+        q, k, v = (_split(attn, t).unflatten(0, (self.memory.rows, -1))[:, :, 0] for t in _project(attn, x))
+        if self.fused:
+            from live2diff.model.kernels.step import fused_step_attention as attention
+        else:
+            attention = step_attention
+        out = attention(q, k, v, self.memory, layer, self.tick, self.encodings[layer], attn.scale)
         return attn.to_out[0](out.reshape(x.shape))
+
+
+def step_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    memory: StreamMemory,
+    layer: int,
+    tick: Tick,
+    encodings: Encodings,
+    scale: float,
+) -> torch.Tensor:
+    """Remember k and v, then attend to what each row may see. All without encodings, (T, P, h, d); returns
+    the same shape. Rows that are not live give anything."""
+    pe_q, pe_k, pe_v = encodings
+    memory.write(layer, tick, k, v)
+    q = q + pe_q[tick.own_position][:, None]
+    pe_k, pe_v = pe_k[tick.position], pe_v[tick.position]  # (T, L, h, d)
+    logits = (memory.keys[layer].read() @ q[..., None])[..., 0]  # (T, P, h, L)
+    logits = logits + torch.einsum("tphd,tlhd->tphl", q, pe_k)
+    weight = _softmax(logits * scale, tick.visible[:, None, None])
+    out = (weight[..., None, :] @ memory.values[layer].read())[..., 0, :]
+    return out + torch.einsum("tphl,tlhd->tphd", weight, pe_v)
 
 
 def _project(attn: Attention, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return attn.to_q(x), attn.to_k(x), attn.to_v(x)
-
-
-def _project_encoding(attn: Attention, pe: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The encoding's share of queries, keys and values, each (N, C). Asks the layers themselves, so that LoRA
-    wrappers and changed weights are always respected; N <= 32 rows cost next to nothing."""
-    tables = []
-    for layer in (attn.to_q, attn.to_k, attn.to_v):
-        table = layer(pe)
-        tables.append(table if layer.bias is None else table - layer.bias)
-    return tuple(tables)
 
 
 def _split(attn: Attention, x: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from live2diff.depth import DepthNetwork, load_midas, new_depth
 from live2diff.errors import CheckpointError, Live2DiffError, UsageError
 from live2diff.interop.animatediff import load_depth_branch, load_motion_modules, read_motion
 from live2diff.interop.history import run_facts, trained_weights
+from live2diff.interop.lora import bake_lora, merge_loras, start_lora
 from live2diff.interop.sd15 import load_unet
 from live2diff.model.folder import is_model_folder
 from live2diff.model.text import TextEncoder, character_tokenizer, load_tokenizer
@@ -41,6 +42,7 @@ def build(config: Mapping[str, Any], seed: int = 0) -> VideoModel:
     if "saved" in config:
         loras = _loras(config)
         model = load_model(config["saved"])
+        bake_lora(model)  # one that its run trained: what comes next builds on the whole
         model = _with_settings(model, _merged(model.settings.to_dict(), config["settings"]))
         return _with_loras(model, loras)
     settings = Settings.from_dict(dict(config["settings"]))
@@ -113,11 +115,23 @@ def _load_checkpoint(checkpoint: Path, kind: str) -> VideoModel:
 
 
 def as_trained(model: VideoModel, config: Mapping[str, Any]) -> VideoModel:
-    """Make the model's settings say what a run with `config` trains it for: mask, depth and size."""
-    size = config["data"]["size"]
+    """Make the model what a run with `config` trains: settings for its mask, depth and size, and its LoRA.
+
+    Raises:
+        UsageError: clips with more frames than the mask can tell apart.
+    """
+    size, frames = config["data"]["size"], config["data"]["frames"]
     trainer = config["trainer"]
+    longest = model.unet.config["motion_max_seq_length"]
+    if trainer["mask"] == "bidirectional" and frames > longest:
+        raise UsageError(
+            f"data.frames={frames}: expected {longest} or fewer with trainer.mask=bidirectional, the motion "
+            "modules have no more positional encodings; the other masks take any number"
+        )
     values = {"mask": trainer["mask"], "uses_depth": trainer["depth"], "size": (size, size)}
     model.settings = Settings.from_dict({**model.settings.to_dict(), **values})
+    if trainer.get("lora"):
+        start_lora(model, trainer["lora"]["rank"], trainer["lora"]["alpha"], config["seed"])
     return model
 
 
@@ -153,8 +167,6 @@ def _loras(config: Mapping[str, Any]) -> list[tuple[Path, float]]:
 
 def _with_loras(model: VideoModel, loras: list[tuple[Path, float]]) -> VideoModel:
     """The model with LoRA files fused into its weights: what is trained then starts from the style."""
-    from live2diff.interop.lora import merge_loras
-
     if loras:
         merge_loras(model, loras)
     return model

@@ -66,6 +66,10 @@ class TemporalTransformer(nn.Module):
         return self.proj_in.out_features
 
     @property
+    def heads(self) -> int:
+        return cast(TemporalBlock, self.transformer_blocks[0]).attn1.heads
+
+    @property
     def layers(self) -> int:
         return 2 * len(self.transformer_blocks)
 

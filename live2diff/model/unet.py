@@ -11,15 +11,18 @@ from typing import cast
 import torch
 from diffusers import UNetMotionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
 
-from live2diff.memory import StreamMemory
+from live2diff.memory import Precision, StreamMemory
 from live2diff.model import masks
 from live2diff.model.attention import ClipView, StepView, View, WarmUpView
+from live2diff.model.constants import Constants, TextAttention, project_encoding
 from live2diff.model.depth_branch import DepthBranch
 from live2diff.model.masks import Mask
-from live2diff.model.temporal import TemporalTransformer
+from live2diff.model.temporal import TemporalBlock, TemporalTransformer
 from live2diff.weights import realign
 
 
@@ -108,6 +111,10 @@ class CausalUNet(UNetMotionModel):
             use_motion_mid_block=use_motion_mid_block,
         )
         self._install_temporal_transformers()
+        self._install_text_attention()
+        # Whoever changes weights of a model that may be streaming adds one: streams then compute their
+        # `Constants` anew.
+        self.revision = 0
         self.depth_branch = DepthBranch(depth_channels, block_out_channels[0]) if depth_channels else None
         self._views: dict[tuple[str, int, torch.device], ClipView] = {}
         self.set_window(window, warmup)
@@ -138,6 +145,13 @@ class CausalUNet(UNetMotionModel):
                 self.temporal.append((modules[i], level))
                 layer += modules[i].layers
 
+    def _install_text_attention(self) -> None:
+        """Let every cross-attention find its keys and values in `Constants`."""
+        blocks = [module for module in self.modules() if isinstance(module, BasicTransformerBlock)]
+        self.cross = [cast(Attention, block.attn2) for block in blocks]  # in layer order
+        for layer, attention in enumerate(self.cross):
+            attention.processor = TextAttention(layer)
+
     @classmethod
     def from_pretrained(cls, *args, **kwargs) -> CausalUNet:
         """As diffusers', and bit-exact: the loaded model computes what the saved one did."""
@@ -166,9 +180,11 @@ class CausalUNet(UNetMotionModel):
             mask: who sees whom, see `masks.visible`.
 
         Returns:
-            eps of the sample's shape.
+            What it predicts, of the sample's shape: eps, or v (`settings.NoiseSchedule.prediction`).
         """
-        return self._denoise(sample, timestep, encoder_hidden_states, depth, self._clip_view(mask, sample))
+        return self._denoise_clips(
+            sample, timestep, encoder_hidden_states, depth, self._clip_view(mask, sample)
+        )
 
     def _clip_view(self, mask: Mask, sample: torch.Tensor) -> ClipView:
         frames = sample.shape[2]
@@ -189,19 +205,53 @@ class CausalUNet(UNetMotionModel):
     # -- the stream ---------------------------------------------------------------------------------------
 
     def new_memory(
-        self, rows: int, height: int, width: int, dtype: torch.dtype | None = None, warmup: int | None = None
+        self,
+        rows: int,
+        height: int,
+        width: int,
+        dtype: torch.dtype | None = None,
+        warmup: int | None = None,
+        precision: Precision = "exact",
+        device: torch.device | str | None = None,
     ) -> StreamMemory:
-        """An empty memory for `rows` denoising rows and latents of `height` x `width`, on our device.
+        """An empty memory for `rows` denoising rows and latents of `height` x `width`.
 
-        `warmup` 0 streams under the plain causal mask; None takes the model's.
+        Args:
+            warmup: 0 streams under the plain causal mask; None takes the model's.
+            precision: see `live2diff.memory.Slots`.
+            device: None: our own. On "meta" it takes no memory: to ask for its `nbytes`.
         """
         warmup = self.warmup if warmup is None else warmup
         layers = []
         for module, level in self.temporal:
             # Each downsampler halves, rounding up.
             pixels = -(-height // 2**level) * -(-width // 2**level)
-            layers += [(pixels, module.channels)] * module.layers
-        return StreamMemory(layers, rows, self.window, warmup, dtype or self.dtype, self.device)
+            layers += [(pixels, module.heads, module.channels // module.heads)] * module.layers
+        return StreamMemory(
+            layers, rows, self.window, warmup, dtype or self.dtype, device or self.device, precision
+        )
+
+    @torch.no_grad()
+    def constants(self, timesteps: torch.Tensor, encoder_hidden_states: torch.Tensor) -> Constants:
+        """What the steps of a stream share, see `Constants`. It must be made anew when weights change.
+
+        Args:
+            timesteps: of all rows, (T,).
+            encoder_hidden_states: (B, S, D); B prompts for T rows, T a multiple of B.
+        """
+        projected = [TextAttention.project(attention, encoder_hidden_states) for attention in self.cross]
+        blocks = [block for module, _ in self.temporal for block in module.transformer_blocks]
+        return Constants(
+            text=encoder_hidden_states,
+            keys=[key for key, _ in projected],
+            values=[value for _, value in projected],
+            time=self._embed_time(timesteps),
+            encodings=[
+                project_encoding(attention, block.pos_embed.pe[0].to(self.dtype))
+                for block in cast(list[TemporalBlock], blocks)
+                for attention in (block.attn1, block.attn2)
+            ],
+        )
 
     @torch.no_grad()
     def warm_up(
@@ -230,7 +280,7 @@ class CausalUNet(UNetMotionModel):
         if not 0 <= row < memory.rows:
             raise ValueError(f"row={row}: the memory has rows 0 to {memory.rows - 1}")
         memory.start_row(row)
-        return self._denoise(sample, timestep, encoder_hidden_states, depth, WarmUpView(memory, row))
+        return self._denoise_clips(sample, timestep, encoder_hidden_states, depth, WarmUpView(memory, row))
 
     @torch.no_grad()
     def step(
@@ -258,17 +308,44 @@ class CausalUNet(UNetMotionModel):
             raise ValueError(
                 f"step takes ({memory.rows}, C, H, W), one frame a row, not {tuple(sample.shape)}"
             )
+        constants = self.constants(timesteps, encoder_hidden_states)
+        residual = None if depth is None else self.depth_residual(depth)
+        return self.advance(memory, sample, constants, residual, live)
+
+    @torch.no_grad()
+    def advance(
+        self,
+        memory: StreamMemory,
+        sample: torch.Tensor,
+        constants: Constants,
+        residual: torch.Tensor | None = None,
+        live: torch.Tensor | None = None,
+        fused: bool = False,
+    ) -> torch.Tensor:
+        """`step` with all that need not be computed at every step given: what an engine calls.
+
+        Args:
+            residual: `depth_residual` of the rows' frames.
+            fused: run temporal attention as one Triton kernel.
+        """
         tick = memory.tick(live)
-        depth = None if depth is None else depth.unsqueeze(2)
-        eps = self._denoise(
-            sample.unsqueeze(2), timesteps, encoder_hidden_states, depth, StepView(memory, tick)
-        )
+        view = StepView(memory, tick, constants.encodings, fused)
+        eps = self._denoise(sample.unsqueeze(2), constants.time, constants, residual, view)
         memory.commit(tick)
         return eps.squeeze(2)
 
     # -- shared -------------------------------------------------------------------------------------------
 
-    def _denoise(
+    def depth_residual(self, depth: torch.Tensor) -> torch.Tensor:
+        """What the depth branch adds to `conv_in`'s output: depth latents (N, C, H, W) -> (N, C0, H, W)."""
+        if self.depth_branch is None:
+            raise ValueError("depth was given, but this model has no depth branch (depth_channels=None)")
+        return self.depth_branch(depth)
+
+    def _embed_time(self, timesteps: torch.Tensor) -> torch.Tensor:
+        return self.time_embedding(self.time_proj(timesteps).to(self.dtype))
+
+    def _denoise_clips(
         self,
         sample: torch.Tensor,
         timestep: torch.Tensor | int,
@@ -276,17 +353,33 @@ class CausalUNet(UNetMotionModel):
         depth: torch.Tensor | None,
         view: View,
     ) -> torch.Tensor:
-        """The UNet proper. diffusers' blocks hand `num_frames`, here the view, on to the motion modules."""
+        """`_denoise` of clips with one timestep and one text each, as `forward` describes them."""
         batch, _, frames, _, _ = sample.shape
         timestep = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(batch)
-        emb = self.time_embedding(self.time_proj(timestep).to(self.dtype)).repeat_interleave(frames, dim=0)
+        emb = self._embed_time(timestep).repeat_interleave(frames, dim=0)
         text = encoder_hidden_states.expand(batch, -1, -1).repeat_interleave(frames, dim=0)
+        residual = None if depth is None else self.depth_residual(_fold_frames(depth))
+        return self._denoise(sample, emb, text, residual, view)
 
+    def _denoise(
+        self,
+        sample: torch.Tensor,
+        emb: torch.Tensor,
+        text: torch.Tensor | Constants,
+        residual: torch.Tensor | None,
+        view: View,
+    ) -> torch.Tensor:
+        """The UNet proper. diffusers' blocks hand `num_frames`, here the view, on to the motion modules.
+
+        Args:
+            sample: (B, C, F, H, W).
+            emb, residual: one per frame, (B * F, ...).
+            text: one per frame, (B * F, S, D), or keys and values of all layers.
+        """
+        batch, _, frames, _, _ = sample.shape
         x = self.conv_in(_fold_frames(sample))
-        if depth is not None:
-            if self.depth_branch is None:
-                raise ValueError("depth was given, but this model has no depth branch (depth_channels=None)")
-            x = x + self.depth_branch(_fold_frames(depth))
+        if residual is not None:
+            x = x + residual
 
         skips = [x]
         for block in self.down_blocks:

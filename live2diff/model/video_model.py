@@ -54,6 +54,12 @@ class VideoModel:
         self.depth.to(device)
         return self
 
+    def channels_last(self) -> VideoModel:
+        """Lay out UNet and VAE as convolutions and streamed attention like it best, in place. Values stay."""
+        for part in (self.unet, self.vae):
+            nn.Module.to(part, memory_format=torch.channels_last)
+        return self
+
     @property
     def device(self) -> torch.device:
         return self.unet.device
@@ -132,6 +138,8 @@ class VideoModel:
         """
         if any(".lora_A." in name for part in (self.unet, self.text) for name in part.state_dict()):
             raise UsageError("the model has LoRA adapters; bake or remove them before it is saved")
+        for part in (self.unet, self.vae):  # files hold tensors in the plain layout
+            nn.Module.to(part, memory_format=torch.contiguous_format)
         self.unet.save_pretrained(folder / "unet")
         self.vae.save_pretrained(folder / "vae")
         self.text.save(folder)

@@ -8,18 +8,22 @@ batch of T.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
 import torch
 
-from live2diff.depth import DepthState
 from live2diff.errors import UsageError
 from live2diff.images import to_tensor, to_uint8
+from live2diff.interop.lora import set_lora_scales
 from live2diff.model.video_model import VideoModel
-from live2diff.stream.schedule import RowSchedule
+from live2diff.stream.fade import Fade
+from live2diff.stream.pipeline import Pipeline, Switches
 
 Noise = Literal["fresh", "fixed"]
+Memory = Literal["keep", "rewarm", "restart"]
 
 
 class Stream:
@@ -38,6 +42,9 @@ class Stream:
         seed: same seed, same video.
         noise: `fresh` draws anew for every frame and step, as the paper's release; `fixed` keeps one draw per
             step for all frames, as StreamDiffusion does.
+        switches: how the work is done, not what comes of it.
+        seat: a place in a pipeline that other streams share, see `live2diff.stream.batch`; size, steps and
+            switches are then the pipeline's.
 
     Raises:
         UsageError: a size or steps that cannot be.
@@ -52,36 +59,44 @@ class Stream:
         steps: tuple[int, ...] | None = None,
         seed: int = 0,
         noise: Noise = "fresh",
+        switches: Switches = Switches(),  # noqa: B008 - frozen
+        seat: tuple[Pipeline, int] | None = None,
     ):
-        if model.settings.mask == "bidirectional":
-            raise UsageError(
-                "this model was trained with mask=bidirectional and cannot be streamed; train stage 1"
-            )
-        self.model = model
-        self.size = size or model.settings.size
-        if min(self.size) < 8 or any(side % 8 for side in self.size):
-            raise UsageError(f"size {self.size[0]}x{self.size[1]}: both sides must be multiples of 8")
         if noise not in ("fresh", "fixed"):
             raise UsageError(f"noise={noise!r}: expected fresh or fixed")
+        self.model = model
+        if seat is None:
+            self.pipeline, self._seat = Pipeline(model, [prompt], size, steps, switches), 0
+        else:
+            self.pipeline, self._seat = seat
+            self.text = model.text([prompt])
+        self.size, self.schedule = self.pipeline.size, self.pipeline.schedule
         self.warmup = model.settings.streamed_warmup
-        self.schedule = RowSchedule(model.settings.noise, steps or model.settings.steps, model.device)
-        self.text = model.text([prompt]).to(model.unet.dtype)
-        width, height = (side // model.downscale for side in self.size)
-        self._shape = (model.unet.config.in_channels, height, width)
-        self.memory = model.unet.new_memory(self.schedule.rows, height, width, warmup=self.warmup)
         self._generator = torch.Generator(model.device).manual_seed(seed)
         self._fixed = self._draw(self.schedule.rows) if noise == "fixed" else None
         self._first: list[np.ndarray] = []  # frames that wait for the warm-up to be complete
+        self._recent: deque[np.ndarray] = deque(maxlen=self.warmup)  # the last Lw, for a re-warm
+        self._fade: Fade | None = None  # a prompt that comes in over several frames
         self._warm = False
-        self._depth: DepthState | None = None
-        # What the rows below the first hold between ticks, and which of them hold a frame.
-        waiting = self.schedule.rows - 1
-        self._noisy = torch.zeros(waiting, *self._shape, device=model.device, dtype=model.unet.dtype)
-        self._condition = torch.zeros_like(self._noisy)
-        self._live = [False] * waiting
-        # The same on the device: building it there from the list would wait for the device at every tick.
-        self._live_there = torch.zeros(waiting, dtype=torch.bool, device=model.device)
-        self._yes_no = torch.tensor([True, False], device=model.device).split(1)
+        self._live = [False] * (self.schedule.rows - 1)  # which rows below the first hold a frame
+
+    @property
+    def text(self) -> torch.Tensor:
+        """States of the prompt, (1, S, D); what is assigned holds from the next tick on."""
+        return self.pipeline.text[self._seat][None]
+
+    @text.setter
+    def text(self, states: torch.Tensor) -> None:
+        self.pipeline.set_text(self._seat, states)
+
+    def refresh(self) -> None:
+        """Call after writing to the model's weights. Changes of LoRA are noticed without."""
+        self.pipeline.refresh()
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the memory of all streams in this one's pipeline takes."""
+        return self.pipeline.memory.nbytes
 
     # -- frames in, frames out ----------------------------------------------------------------------------
 
@@ -91,99 +106,152 @@ class Stream:
         Nothing comes out while the warm-up gathers its Lw frames; then those come at once; then, after T - 1
         further frames, one for every one that goes in.
         """
+        self.check(frame)
+        done = self.begin(frame)
+        if done is not None:
+            return done
+        self.pipeline.run()
+        return self.finish(frame)
+
+    def check(self, frame: np.ndarray) -> None:
+        """Raises UsageError: not a frame of this stream's size and kind."""
         width, height = self.size
         if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
             raise UsageError(
                 f"frame {frame.shape} of {frame.dtype}: this stream takes uint8 RGB ({height}, {width}, 3)"
             )
+
+    def begin(self, frame: np.ndarray) -> list[np.ndarray] | None:
+        """The half of `push` before the pipeline runs; what is done already if it need not run."""
+        self._recent.append(frame)
+        if self._fade is not None:
+            self.text, over = self._fade.step()
+            self._fade = None if over else self._fade
         if self._warm or self.warmup == 0:
-            return self._tick(frame)
+            return self._put(frame)
         self._first.append(frame)
         return self._warm_up() if len(self._first) == self.warmup else []
 
+    def finish(self, frame: np.ndarray | None) -> list[np.ndarray]:
+        """The half after it."""
+        *self._live, done = [frame is not None, *self._live]
+        return [self.pipeline.picture[self._seat].cpu().numpy().copy()] if done else []
+
     def flush(self) -> list[np.ndarray]:
-        """End of the video: return the frames still in the pipeline, so that as many come out as went in.
+        """Return the frames still in the pipeline, so that as many come out as went in.
+
+        If there were fewer than the warm-up takes, the last one is held for the rest.
+        """
+        done = []
+        if self._first:
+            done += self._warm_up()
+        while any(self._live):
+            self._put(None)
+            self.pipeline.run()
+            done += self.finish(None)
+        return done
+
+    # -- while it runs ------------------------------------------------------------------------------------
+
+    def change(
+        self,
+        prompt: str | None = None,
+        *,
+        blend: int = 0,
+        loras: Mapping[str, float] | None = None,
+        memory: Memory = "keep",
+    ) -> list[np.ndarray]:
+        """Show something else from the next frame on.
+
+        Args:
+            prompt: what the output shows from now on; None leaves it.
+            blend: frames over which the text moves from the old prompt to the new one; 0 changes at once.
+            loras: new strengths of the model's LoRA, by name (`live2diff.interop.lora.add_lora`). They
+                belong to the model: all its streams follow.
+            memory: what becomes of the past, whose keys and values were computed the old way. `keep` leaves
+                it, and the new look grows in as old frames are evicted; the frames in the pipeline follow
+                with the steps they still have to take. `rewarm` fills it anew from the last Lw frames, which
+                costs what the start cost. `restart` forgets it: the next Lw frames warm up anew, as after a
+                cut.
+
+        Returns:
+            With `rewarm` and `restart`, the frames that were in the pipeline, finished the old way.
 
         Raises:
-            UsageError: fewer frames were pushed than the warm-up needs.
+            UsageError: `blend` below 0, or together with another memory than `keep`; an unknown LoRA.
         """
-        if self._first:
-            raise UsageError(
-                f"the video has {len(self._first)} frames, the model's warm-up needs {self.warmup}: "
-                "use a longer clip"
-            )
-        done = []
-        while any(self._live):
-            done += self._tick(None)
+        if memory not in ("keep", "rewarm", "restart"):
+            raise UsageError(f"memory={memory!r}: expected keep, rewarm or restart")
+        if blend < 0 or (blend and memory != "keep"):
+            raise UsageError(f"blend={blend}: expected 0 or more, and only 0 with memory={memory}")
+        gathering = self.warmup > 0 and not self._warm  # there is no past yet
+        done = self.flush() if memory == "restart" or (memory == "rewarm" and not gathering) else []
+        if loras:
+            set_lora_scales(self.model, loras)
+        if prompt is not None:
+            states = self.model.text([prompt]).to(self.text)
+            self._fade = Fade(self.text.clone(), states, blend) if blend else None
+            self.text = self.text if blend else states
+        if memory == "restart":
+            self._forget()
+        elif memory == "rewarm" and not gathering:
+            frames = list(self._recent)
+            self._forget()
+            if frames:
+                self._first = frames
+                self._recent.extend(frames)
+                self._warm_up()
         return done
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether an equal frame would not give an equal picture: warm-up frames gather, or text blends."""
+        return bool(self._first) or self._fade is not None
+
+    def _forget(self) -> None:
+        self.pipeline.forget(self._seat)
+        self._warm = False
+        self._recent.clear()
 
     # -- the two phases -----------------------------------------------------------------------------------
 
     def _warm_up(self) -> list[np.ndarray]:
-        """Denoise the first Lw frames together through all rows, filling each row's memory on the way."""
-        images = to_tensor(np.stack(self._first), self.model.device)[None]
+        """Denoise the first Lw frames together through all rows, filling each row's memory on the way.
+
+        Of fewer frames, the last one is held for the rest; what comes of those is left out.
+        """
+        count = len(self._first)
+        frames = [*self._first, *[self._first[-1]] * (self.warmup - count)]
+        images = to_tensor(np.stack(frames), self.model.device)[None]
         self._first, self._warm = [], True
         clean = self.model.encode(images)[0].transpose(0, 1)  # (Lw, C, h, w)
         condition = None
         if self.model.settings.uses_depth:
-            normalised, self._depth = self.model.settings.depth.warm_up(self.model.estimate_depth(images))
+            normalised, depth = self.model.settings.depth.warm_up(self.model.estimate_depth(images))
+            self.pipeline.set_range(self._seat, depth)
             condition = self.model.depth_latents(normalised)
         for row in range(self.schedule.rows):
             at = slice(row, row + 1)
             noisy = self.schedule.add_noise(clean, self._noise(at, self.warmup), at).to(clean.dtype)
             eps = self.model.unet.warm_up(
-                self.memory, row, _as_clip(noisy), self.schedule.timesteps[row], self.text, condition
+                self.pipeline.memory,
+                self._seat * self.schedule.rows + row,
+                _as_clip(noisy),
+                self.schedule.timesteps[row],
+                self.text,
+                condition,
             )
             clean = self.schedule.denoise(noisy, eps[0].transpose(0, 1), at).to(noisy.dtype)
-        return list(to_uint8(self.model.decode(_as_clip(clean))[0]))
+        return list(to_uint8(self.model.decode(_as_clip(clean[:count]))[0]))
 
-    def _tick(self, frame: np.ndarray | None) -> list[np.ndarray]:
-        """Move every row on by one step; `frame` None lets the pipeline run empty."""
-        rows = slice(0, self.schedule.rows)
-        noise = self._noise(rows)
-        clean, condition = self._enter(frame)
-        noisy = torch.cat(
-            [self.schedule.add_noise(clean, noise[:1], slice(0, 1)).to(clean.dtype), self._noisy]
-        )
-        condition = torch.cat([condition, self._condition])
-        live = [frame is not None, *self._live]
-        live_there = torch.cat([self._yes_no[frame is None], self._live_there])
-        eps = self.model.unet.step(
-            self.memory,
-            noisy,
-            self.schedule.timesteps,
-            self.text,
-            condition if self.model.settings.uses_depth else None,
-            live_there,
-        )
-        clean = self.schedule.denoise(noisy, eps, rows).to(noisy.dtype)
-        self._noisy = self.schedule.add_noise(clean[:-1], noise[1:], slice(1, None)).to(noisy.dtype)
-        self._condition = condition[:-1]
-        self._live, self._live_there = live[:-1], live_there[:-1]
-        if not live[-1]:
-            return []
-        return list(to_uint8(self.model.decode(_as_clip(clean[-1:]))[0]))
-
-    def _enter(self, frame: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents and depth latents of a new frame, each (1, C, h, w); zeros when there is none."""
-        if frame is None:
-            empty = torch.zeros(1, *self._shape, device=self.model.device, dtype=self.model.unet.dtype)
-            return empty, empty
-        image = to_tensor(frame[None], self.model.device)[None]
-        clean = self.model.encode(image)[:, :, 0]
-        if not self.model.settings.uses_depth:
-            return clean, torch.zeros_like(clean)
-        policy, raw = self.model.settings.depth, self.model.estimate_depth(image)
-        if self._depth is None:  # a model without warm-up starts its range with the first frame
-            normalised, self._depth = policy.warm_up(raw)
-            return clean, self.model.depth_latents(normalised)[:, :, 0]
-        normalised, self._depth = policy.step(raw[:, 0], self._depth)
-        return clean, self.model.depth_latents(normalised[:, None])[:, :, 0]
+    def _put(self, frame: np.ndarray | None) -> None:
+        """Take part in the pipeline's next tick; `frame` None lets our rows run empty."""
+        self.pipeline.put(self._seat, frame, self._noise(slice(0, self.schedule.rows)))
 
     # -- noise --------------------------------------------------------------------------------------------
 
     def _draw(self, count: int) -> torch.Tensor:
-        return torch.randn(count, *self._shape, generator=self._generator, device=self.model.device)
+        return torch.randn(count, *self.pipeline.latent, generator=self._generator, device=self.model.device)
 
     def _noise(self, rows: slice, frames: int = 1) -> torch.Tensor:
         """Noise for `rows`, (N, C, h, w); for the `frames` of one row, (frames, C, h, w)."""
@@ -195,21 +263,19 @@ class Stream:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Everything the next frame depends on, as copies; `load_state_dict` restores it."""
-        state = {f"memory.{name}": tensor for name, tensor in self.memory.state_dict().items()}
+        state = self.pipeline.state_dict(self._seat)
         state |= {
             "timesteps": self.schedule.timesteps.clone(),
             "text": self.text.clone(),
-            "noisy": self._noisy.clone(),
-            "condition": self._condition.clone(),
-            "live": torch.tensor(self._live, dtype=torch.bool),
             "warm": torch.tensor(self._warm),
-            "first": torch.from_numpy(np.stack(self._first)) if self._first else torch.empty(0),
+            "first": _stack(self._first),
+            "recent": _stack(self._recent),
             "generator": self._generator.get_state(),
         }
         if self._fixed is not None:
             state["fixed"] = self._fixed.clone()
-        for name, tensor in (self._depth or {}).items():
-            state[f"depth.{name}"] = tensor.clone()
+        if self._fade is not None:
+            state |= {f"fade.{name}": tensor for name, tensor in self._fade.state_dict().items()}
         return state
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
@@ -223,24 +289,31 @@ class Stream:
         steps, own = state["timesteps"].tolist(), self.schedule.timesteps.tolist()
         if steps != own:
             raise ValueError(f"stream state does not fit: its timesteps are {steps}, here {own}")
-        self.memory.load_state_dict(_under(state, "memory."))
+        self.pipeline.load_state_dict(self._seat, state)
         device = self.model.device
-        self._noisy, self._condition = (state[name].clone().to(device) for name in ("noisy", "condition"))
         self.text = state["text"].clone().to(device)
         self._live = [bool(live) for live in state["live"]]
-        self._live_there = state["live"].clone().to(device)
         self._warm = bool(state["warm"])
-        self._first = list(state["first"].numpy().copy()) if state["first"].numel() else []
+        self._first = _unstack(state["first"])
+        self._recent = deque(_unstack(state["recent"]), maxlen=self.warmup)
+        fade = _under(state, "fade.")
+        self._fade = Fade.from_state(fade, device) if fade else None
         self._generator.set_state(state["generator"].cpu())
         self._fixed = state["fixed"].clone().to(device) if "fixed" in state else None
-        self._depth = {
-            name: value.clone().to(device) for name, value in _under(state, "depth.").items()
-        } or None
 
 
 def _as_clip(frames: torch.Tensor) -> torch.Tensor:
     """(F, C, h, w) -> (1, C, F, h, w)."""
     return frames.transpose(0, 1)[None]
+
+
+def _stack(frames: Iterable[np.ndarray]) -> torch.Tensor:
+    frames = list(frames)
+    return torch.from_numpy(np.stack(frames)) if frames else torch.empty(0)
+
+
+def _unstack(frames: torch.Tensor) -> list[np.ndarray]:
+    return list(frames.numpy().copy()) if frames.numel() else []
 
 
 def _under(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -17,8 +17,7 @@ ORIGINAL_STEPS = 50
 
 
 class RowSchedule:
-    """Coefficients of T rows, noisiest first; every attribute is a float32 (T, 1, 1, 1) tensor but
-    `timesteps`, (T,).
+    """Coefficients of T rows, noisiest first; every tensor is float32 (T, 1, 1, 1) but `timesteps`, (T,).
 
     Args:
         steps: rising indices into the 50-step schedule; index i is timestep 999 - 20 i.
@@ -36,6 +35,7 @@ class RowSchedule:
             return values.float().reshape(-1, 1, 1, 1).to(device)
 
         self.rows = len(steps)
+        self.predicts_v = noise.prediction == "v_prediction"
         self.timesteps = torch.tensor(timesteps, device=device)
         self.alpha = column(signal.sqrt())
         self.sigma = column((1 - signal).sqrt())
@@ -46,7 +46,13 @@ class RowSchedule:
         """Bring clean latents (N, C, h, w) to the levels of `rows`."""
         return self.alpha[rows] * clean + self.sigma[rows] * noise
 
-    def denoise(self, noisy: torch.Tensor, eps: torch.Tensor, rows: slice) -> torch.Tensor:
-        """The consistency function: x0 of noisy latents (N, C, h, w) at the levels of `rows`, given eps."""
-        clean = (noisy - self.sigma[rows] * eps) / self.alpha[rows]
+    def denoise(self, noisy: torch.Tensor, predicted: torch.Tensor, rows: slice) -> torch.Tensor:
+        """The consistency function: x0 of noisy latents (N, C, h, w) at the levels of `rows`.
+
+        `predicted` is what the UNet says about them: eps, or v where the model predicts that.
+        """
+        if self.predicts_v:
+            clean = self.alpha[rows] * noisy - self.sigma[rows] * predicted
+        else:
+            clean = (noisy - self.sigma[rows] * predicted) / self.alpha[rows]
         return self.c_out[rows] * clean + self.c_skip[rows] * noisy

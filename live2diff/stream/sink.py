@@ -56,6 +56,18 @@ class Sink:
         )
 
 
+class NoSink(Sink):
+    """Keeps nothing: for frames that are only looked at."""
+
+    about = "kept nowhere"
+
+    def __init__(self) -> None:
+        super().__init__("no output")
+
+    def _put(self, frame: Frame) -> None:
+        pass
+
+
 def is_ours(path: Path) -> bool:
     """Whether a `FolderSink` wrote the file, by its name."""
     return bool(_OURS.fullmatch(path.name))

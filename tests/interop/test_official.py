@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from live2diff.errors import CheckpointError
-from live2diff.interop import unet_from_official
 from live2diff.interop.animatediff import load_motion_modules
+from live2diff.interop.official import unet_from_official
 from live2diff.weights import read_weights
 from tests.model.tiny import make_unet
 

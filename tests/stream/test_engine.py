@@ -8,25 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from live2diff.config import compose
 from live2diff.errors import UsageError
 from live2diff.images import to_tensor, to_uint8
-from live2diff.model.build import build
 from live2diff.model.video_model import VideoModel
 from live2diff.stream import Stream
-from tests.model.tiny import randomise
 
 SIZE = (32, 32)
-
-
-@pytest.fixture(scope="module")
-def model() -> VideoModel:
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.to_container(compose("train", ["data.path=none"]).model)
-    model = build(config, seed=0)
-    randomise(model.unet)
-    return model
 
 
 def video(frames: int, seed: int = 0, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
@@ -160,12 +147,12 @@ def test_portrait_and_odd_multiples_of_eight(model):
     assert together(run(Stream(model, "x", size=size), video(10, size=size))).shape == (10, 72, 40, 3)
 
 
-def test_too_short_a_clip_is_a_clear_error(model):
-    stream = Stream(model, "x", size=SIZE)
-    for frame in video(5):
-        assert stream.push(frame) == []
-    with pytest.raises(UsageError, match="5 frames.*warm-up needs 8"):
-        stream.flush()
+def test_of_a_clip_shorter_than_the_warm_up_the_last_frame_is_held(model):
+    frames = video(5)
+    short = Stream(model, "x", size=SIZE)
+    held = Stream(model, "x", size=SIZE)
+    expected = together(run(held, [*frames, *[frames[-1]] * 3]))[:5]
+    assert np.array_equal(together(run(short, frames)), expected)
 
 
 def test_wrong_sizes_are_refused(model):

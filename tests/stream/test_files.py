@@ -8,24 +8,13 @@ import signal
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from live2diff.cli import main
-from live2diff.config import compose
-from live2diff.model.build import build
 from live2diff.stream import source
 from live2diff.stream.engine import Stream
 from live2diff.stream.source import open_source
 from tests.stream.media import packets_of, still, times_of, write
 from tests.stream.test_source import FakeCamera
-
-
-@pytest.fixture(scope="module")
-def export(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "export"
-    config = OmegaConf.to_container(compose("train", ["data.path=none", "model.settings.size=[32,32]"]).model)
-    build(config, seed=0).save(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,10 @@ def test_timesteps_are_the_release_s():
     assert RowSchedule(NoiseSchedule(), (0, 25, 34, 43)).timesteps.tolist() == [999, 499, 319, 139]
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("steps", [(30, 40), (25, 34, 43), (10,)])
-def test_rows_do_what_the_scheduler_does(steps):
-    noise = NoiseSchedule()
+def test_rows_do_what_the_scheduler_does(steps, prediction):
+    noise = NoiseSchedule(prediction=prediction)
     rows = RowSchedule(noise, steps)
     scheduler = LCMScheduler(**noise.scheduler_config(), original_inference_steps=50)
     scheduler.set_timesteps(timesteps=rows.timesteps.tolist())
@@ -31,14 +32,14 @@ def test_rows_do_what_the_scheduler_does(steps):
     theirs = ours
     for row, timestep in enumerate(rows.timesteps):
         at = slice(row, row + 1)
-        eps = torch.randn(1, 4, 8, 8, generator=generator)
-        denoised = rows.denoise(ours, eps, at)
+        predicted = torch.randn(1, 4, 8, 8, generator=generator)
+        denoised = rows.denoise(ours, predicted, at)
         torch.manual_seed(row)
-        step = scheduler.step(eps, timestep, theirs, return_dict=False)
+        step = scheduler.step(predicted, timestep, theirs, return_dict=False)
         assert torch.allclose(denoised, step[1], atol=1e-6)
         if row + 1 < rows.rows:
             torch.manual_seed(row)
-            ours = rows.add_noise(denoised, torch.randn(eps.shape), slice(row + 1, row + 2))
+            ours = rows.add_noise(denoised, torch.randn(predicted.shape), slice(row + 1, row + 2))
             theirs = step[0]
             assert torch.allclose(ours, theirs, atol=1e-6)
 

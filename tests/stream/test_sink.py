@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from live2diff.errors import SetupError, UsageError
-from live2diff.stream.files import run
 from live2diff.stream.output import check_output, open_sink
+from live2diff.stream.run import run
 from live2diff.stream.source import Frame, Moment, Source, open_source
 from live2diff.stream.stopping import Stop
 from tests.conftest import ROOT
@@ -292,7 +292,7 @@ def test_stopped_before_the_first_frame_leaves_nothing(tmp_path):
 KILLED = """
     import sys
     sys.path.insert(0, {root!r})
-    from live2diff.stream.files import run
+    from live2diff.stream.run import run
     from live2diff.stream.output import open_sink
     from tests.stream.media import Echo
     from tests.stream.test_sink import Endless

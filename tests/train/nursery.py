@@ -24,6 +24,8 @@ POINTS = {
     "before the optimiser's step": ("torch.optim", "Adam.step", False),
     "after the optimiser's step": ("torch.optim", "Adam.step", True),
     "in the running mean": ("train.ema", "Ema.on_train_batch_end", True),
+    "in a validation": ("train.validation", "Validation.loss", True),
+    "in a validation video": ("train.validation_video", "_write", True),
     "in metrics.csv": ("train.report", "CsvLogger.log_metrics", True),
     "in the sample log": ("train.sample_log", "SampleLog.on_train_batch_end", True),
     "before the rank's file": ("train.checkpoints", "save_rank_state", False),

@@ -11,7 +11,7 @@ from train.module import Diffusion
 from train.run import train
 from train.settings import load_config
 
-SMALL = ["experiment=tiny", "data.size=32", "trainer.log_every=1"]
+SMALL = ["experiment=tiny", "validation=off", "data.size=32", "trainer.log_every=1"]
 FAST = [*SMALL, "model.settings.size=[32,32]"]
 
 

@@ -28,8 +28,10 @@ DATA: dict[str, Any] = {
 }
 
 
-def make_dataset(folder: Path, shards: int, clips_per_shard: int, damage: bool = False) -> Path:
-    """`shards` x `clips_per_shard` clips of 40 frames, 48 pixels."""
+def make_dataset(
+    folder: Path, shards: int, clips_per_shard: int, damage: bool = False, val: bool = False
+) -> Path:
+    """`shards` x `clips_per_shard` clips of 40 frames, 48 pixels; `val`: the last shard is for that."""
     videos = toy.write_videos(folder / "videos", shards * clips_per_shard, seconds=5, fps=8, size=(48, 48))
     contents = []
     for shard in range(shards):
@@ -39,21 +41,28 @@ def make_dataset(folder: Path, shards: int, clips_per_shard: int, damage: bool =
             clips[f"{int(video.stem[4:]):012x}_0000_000"] = {
                 "mp4": data[: len(data) // 3] if damage else data,
                 "txt": video.with_suffix(".txt").read_text().encode(),
-                "json": json.dumps({"frames": 40}).encode(),
+                "json": json.dumps({"frames": 40, "fps": 8.0}).encode(),
             }
         contents.append(clips)
-    return write_shards(folder / "dataset", contents)
+    held = contents[-1:] if val else []
+    return write_shards(folder / "dataset", contents[: len(contents) - len(held)], held)
 
 
-def write_shards(dataset: Path, contents: Sequence[Mapping[str, Mapping[str, bytes]]]) -> Path:
-    """A dataset of shards with these members, by key and extension."""
-    (dataset / "train").mkdir(parents=True)
-    shards = []
-    for number, clips in enumerate(contents):
-        name = f"train/clips-{number:06d}.tar"
-        with wds.TarWriter(str(dataset / name)) as writer:
-            for key, members in clips.items():
-                writer.write({"__key__": key, **members})
-        shards.append({"name": name, "clips": len(clips)})
-    (dataset / "dataset.json").write_text(json.dumps({"splits": {"train": {"shards": shards}}}))
+def write_shards(
+    dataset: Path,
+    contents: Sequence[Mapping[str, Mapping[str, bytes]]],
+    held: Sequence[Mapping[str, Mapping[str, bytes]]] = (),
+) -> Path:
+    """A dataset of shards with these members, by key and extension; `held` is its split val."""
+    splits = {}
+    for split, shards in (("train", contents), ("val", held)):
+        (dataset / split).mkdir(parents=True)
+        splits[split] = {"shards": []}
+        for number, clips in enumerate(shards):
+            name = f"{split}/clips-{number:06d}.tar"
+            with wds.TarWriter(str(dataset / name)) as writer:
+                for key, members in clips.items():
+                    writer.write({"__key__": key, **members})
+            splits[split]["shards"].append({"name": name, "clips": len(clips)})
+    (dataset / "dataset.json").write_text(json.dumps({"splits": splits}))
     return dataset

@@ -23,13 +23,15 @@ from tests.train.shards import make_dataset
 SETTINGS = [
     *FAST, "trainer.updates=6", "trainer.batch=1", "trainer.save_every=2", "trainer.keep=2",
     "trainer.ema=0.9", "trainer.log_samples=true", "trainer.accelerator=cpu", "trainer.devices=auto",
+    "validation=default", "validation.every=3", "validation.clips=1", "validation.timesteps=[500]",
+    "validation.video_frames=3",
 ]  # fmt: skip
 SHAPES = [(workers, ranks) for ranks in (1, 2) for workers in (0, 2)]
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    return make_dataset(tmp_path_factory.mktemp("data"), shards=4, clips_per_shard=3)
+    return make_dataset(tmp_path_factory.mktemp("data"), shards=5, clips_per_shard=3, val=True)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ class Run:
             state[f"rank {rank}"] = torch.load(last / f"rank-{rank:04d}.pt", weights_only=True)
             state[f"samples {rank}"] = (self.folder / f"run/samples/rank-{rank:04d}.csv").read_text()
         rows = (self.folder / "run/metrics.csv").read_text().splitlines()
-        state["losses"] = [row.split(",")[:3] for row in rows]
+        state["losses"] = [row.split(",")[:5] for row in rows]
         return state
 
 
@@ -123,7 +125,7 @@ def kill_and_continue(nursery, dataset, tmp_path, workers, ranks, point) -> None
     whole = uninterrupted(nursery, dataset, tmp_path, workers, ranks)
     run = Run(nursery, dataset, tmp_path / "killed", workers, ranks)
     # Late enough for a checkpoint to exist, where the point is met often enough.
-    at = {"in a step": 7, "fsync": 8, "staging the optimiser": 3}.get(point, 2)
+    at = {"in a step": 8 // ranks, "fsync": 8, "staging the optimiser": 3}.get(point, 2)
     codes = run.finish(run.start(point, at))
     assert codes[0] == -signal.SIGKILL, run.words()
     assert all(code != 0 for code in codes)

@@ -19,10 +19,10 @@ def test_a_resumed_log_drops_later_and_torn_rows(tmp_path):
     second = CsvLogger(tmp_path, 2)
     second.log_metrics({"update": 3, "micro_step": 3, "loss": 0.25, "clips_per_s": 1})
     assert path.read_text().split() == [
-        "update,micro_step,loss,clips_per_s",
-        "1,1,0.5,1",
-        "2,2,0.5,1",
-        "3,3,0.25,1",
+        "update,micro_step,loss,val_loss,flicker,clips_per_s,data_wait,peak_memory_gb,tflops,mfu",
+        "1,1,0.5,,,1,,,,",
+        "2,2,0.5,,,1,,,,",
+        "3,3,0.25,,,1,,,,",
     ]
 
 

@@ -6,7 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,6 +18,7 @@ from live2diff.runs import checkpoints
 from tests.train.runs import FAST, run
 from tests.train.shards import make_dataset
 from train.module import Diffusion
+from train.signals import Signals, held_back
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +65,23 @@ def test_a_stopped_run_continues_exactly(dataset, tmp_path, monkeypatch):
         assert torch.equal(tensor, parts[name]), name
 
 
-def test_ctrl_c_of_a_terminal_saves(dataset, tmp_path):
-    """It goes to the whole process group: loader workers receive it too."""
+def running(group: int) -> list[str]:
+    """Processes of the group; the dead that nobody has asked for do not count."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_saves(dataset, tmp_path, number):
+    """A terminal and a scheduler signal the loader workers too; the update in work still needs them."""
     command = [sys.executable, "-m", "train", *FAST, f"data.path={dataset}", f"run_dir={tmp_path / 'run'}"]
-    command += ["trainer.updates=400", "trainer.save_every=1000", "data.workers=1", "trainer.batch=1"]
+    command += ["trainer.updates=400", "trainer.save_every=1000", "data.workers=2", "trainer.batch=1"]
     process = subprocess.Popen(
-        command,
+        [*command, "trainer.accumulate=4"],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -77,9 +92,26 @@ def test_ctrl_c_of_a_terminal_saves(dataset, tmp_path):
     for line in process.stderr:
         if line.startswith("update 2/"):
             break
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "Traceback" not in errors
     assert "run the same command again" in output
     assert len(checkpoints(tmp_path / "run")) == 1
+    end = time.monotonic() + 30
+    while alive := running(process.pid):  # no worker is left
+        assert time.monotonic() < end, alive
+        time.sleep(0.1)
+
+
+def test_what_is_held_back_comes_afterwards_and_never_to_helpers():
+    with Signals() as signals:
+        with held_back():
+            os.kill(os.getpid(), signal.SIGTERM)
+            helper = subprocess.Popen(["sleep", "60"])
+        assert signals.received == [signal.SIGTERM]
+    helper.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        helper.wait(timeout=0.3)
+    helper.kill()
+    assert helper.wait() == -signal.SIGKILL

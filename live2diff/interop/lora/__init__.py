@@ -1,6 +1,7 @@
 """LoRA in every layout people own: read, weigh, fuse, save.
 
 name = add_lora(model, "disney.safetensors", 0.8)   # beside the weights
+name = start_lora(model, rank=16, alpha=16)         # a new one, to be trained
 set_lora_scales(model, {name: 0.5})                 # a live number
 fuse_lora(model); unfuse_lora(model)                # into the weights, and exactly back
 merge_loras(model, [("disney.safetensors", 0.8)])   # into the weights, for good
@@ -15,6 +16,7 @@ from live2diff.interop.lora.attach import (
     lora_names,
     remove_lora,
     set_lora_scales,
+    start_lora,
     unfuse_lora,
 )
 from live2diff.interop.lora.fit import fit
@@ -36,5 +38,6 @@ __all__ = [
     "remove_lora",
     "save_lora",
     "set_lora_scales",
+    "start_lora",
     "unfuse_lora",
 ]

@@ -1,9 +1,9 @@
 """LoRA adapters on a model: added, weighed, fused and removed, through peft's layers.
 
 Adapters stay beside the weights and their scales can change at any time, or they are fused into the weights,
-which costs nothing per frame. Positional encodings are projected anew in every forward pass
-(`model.attention`), so a stream follows any change from its next frame on; what its memory already holds was
-computed with the weights of then.
+which costs nothing per frame. Every change raises the UNet's `revision`, so a stream computes anew what it
+derived from the weights and follows from its next frame on; what its memory already holds was computed with
+the weights of then.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from live2diff.errors import CheckpointError, UsageError
-from live2diff.interop.lora.fit import fit, parts
+from live2diff.interop.lora.fit import adaptable_modules, fit, parts
 from live2diff.interop.lora.layer import Layer, Layers
 from live2diff.interop.lora.read import LoraFile, read_lora
 from live2diff.model.video_model import VideoModel
+
+_MOTION_PROJECTION = r"\.motion_modules\..*\.attn\d\.to_(q|k|v|out\.0)$"
 
 
 def add_lora(
@@ -56,6 +58,28 @@ def add_lora(
     return name
 
 
+def start_lora(model: VideoModel, rank: int, alpha: float, seed: int = 0, name: str = "motion") -> str:
+    """Add a motion LoRA that changes nothing yet, to be trained; in place.
+
+    It adapts the projections of all temporal attentions: to_q, to_k, to_v, to_out. As peft starts one, `down`
+    is random and `up` zero (Hu et al. 2021, Sec. 4.1).
+
+    Raises:
+        UsageError: the name is taken, or the model's adapters are fused.
+    """
+    _need_unfused(model)
+    name = _free_name(model, name, Path())
+    generator = torch.Generator().manual_seed(seed)
+    layers: Layers = {}
+    for path, module in adaptable_modules(model).items():
+        if re.search(_MOTION_PROJECTION, path):
+            down = torch.empty(rank, module.weight.shape[1])
+            nn.init.kaiming_uniform_(down, a=5**0.5, generator=generator)
+            layers[path.split(".", 1)[1]] = Layer(down, torch.zeros(module.weight.shape[0], rank), alpha)
+    _inject(model.unet, layers, name)
+    return name
+
+
 def lora_names(model: VideoModel) -> list[str]:
     """The adapters the model has, oldest first."""
     return list(dict.fromkeys(name for _, _, site in _sites(model) for name in site.lora_A))
@@ -70,6 +94,7 @@ def set_lora_scales(model: VideoModel, scales: Mapping[str, float]) -> None:
         for _, _, site in _sites(model):
             if name in site.lora_A:
                 site.set_scale(name, float(scale))
+    model.unet.revision += 1
 
 
 @torch.no_grad()
@@ -86,6 +111,7 @@ def fuse_lora(model: VideoModel) -> None:
         # Subtracting what was added would not give the same bits back.
         site.unfused_weight = site.get_base_layer().weight.detach().clone()
         site.merge(adapter_names=list(site.lora_A))
+    model.unet.revision += 1
 
 
 @torch.no_grad()
@@ -97,6 +123,7 @@ def unfuse_lora(model: VideoModel) -> None:
         site.get_base_layer().weight.copy_(site.unfused_weight)  # in place: a captured graph reads there
         site.merged_adapters.clear()
         del site.unfused_weight
+    model.unet.revision += 1
 
 
 def remove_lora(model: VideoModel, name: str | None = None) -> None:
@@ -208,6 +235,7 @@ def _forget(model: VideoModel) -> None:
             del configs[name]
         if not names and hasattr(root, "peft_config"):
             del root.peft_config
+    model.unet.revision += 1
 
 
 def _is_fused(model: VideoModel) -> bool:

@@ -1,0 +1,102 @@
+"""What every step of a stream would compute anew with the same result: computed once, and kept.
+
+Text and timesteps do not change from frame to frame. So the keys and values of the prompt in every
+cross-attention, the rows' time embeddings, and the projected positional encodings are computed when the
+prompt or the weights change, and a step only reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+
+# Queries', keys' and values' share of the positional encodings, each (N, H, D).
+Encodings = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@dataclass
+class Constants:
+    """Made by `CausalUNet.constants`. Tensors stay where they are: `copy_` writes into them.
+
+    text: (B, S, D) states of the prompts; each serves an equal share of the rows, in order.
+    keys, values: (B, H, S, d) of every cross-attention.
+    time: (T, E) embeddings of the rows' timesteps.
+    encodings: of every temporal attention.
+    """
+
+    text: torch.Tensor
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
+    time: torch.Tensor
+    encodings: list[Encodings]
+
+    def copy_(self, other: Constants) -> None:
+        """Take over `other`'s values in place, so that whoever holds these tensors has them."""
+        for own, new in zip(self._tensors(), other._tensors(), strict=True):
+            own.copy_(new)
+
+    def _tensors(self) -> Iterator[torch.Tensor]:
+        yield from (self.text, *self.keys, *self.values, self.time)
+        for tables in self.encodings:
+            yield from tables
+
+
+class TextAttention(AttnProcessor2_0):
+    """Cross-attention that takes keys and values out of `Constants` where it is given these for text.
+
+    diffusers' blocks hand `encoder_hidden_states` through untouched: they reach every layer as an argument.
+
+    Args:
+        layer: number of the attention among all cross-attentions of the model.
+    """
+
+    def __init__(self, layer: int):
+        super().__init__()
+        self.layer = layer
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | Constants | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """hidden_states: (B, P, C) -> the same shape."""
+        if not isinstance(encoder_hidden_states, Constants):
+            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        rows = hidden_states.shape[0]
+        key = _for_rows(encoder_hidden_states.keys[self.layer], rows)
+        value = _for_rows(encoder_hidden_states.values[self.layer], rows)
+        query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        x = F.scaled_dot_product_attention(query, key, value)
+        return attn.to_out[0](x.transpose(1, 2).flatten(2))
+
+    @staticmethod
+    def project(attn: Attention, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of text states (B, S, D), each (B, H, S, d)."""
+        key, value = (
+            project(text).unflatten(-1, (attn.heads, -1)).transpose(1, 2).contiguous()
+            for project in (attn.to_k, attn.to_v)
+        )
+        return key, value
+
+
+def project_encoding(attn: Attention, pe: torch.Tensor) -> Encodings:
+    """The share of the encodings pe (N, C) in queries, keys and values. Asks the layers themselves, so that
+    LoRA wrappers and changed weights are always respected."""
+    tables = []
+    for layer in (attn.to_q, attn.to_k, attn.to_v):
+        table = layer(pe)
+        table = table if layer.bias is None else table - layer.bias
+        tables.append(table.unflatten(-1, (attn.heads, -1)))
+    return tables[0], tables[1], tables[2]
+
+
+def _for_rows(x: torch.Tensor, rows: int) -> torch.Tensor:
+    """Each of B prompts' for its share of the rows: (B, ...) -> (rows, ...)."""
+    return x.expand(rows, -1, -1, -1) if len(x) == 1 else x.repeat_interleave(rows // len(x), dim=0)

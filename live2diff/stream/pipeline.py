@@ -1,0 +1,296 @@
+"""The device side of streaming: buffers that stay where they are, and one function that moves everything on.
+
+A tick is a function of these buffers alone: no shape changes, nothing is asked of the device, nothing depends
+on a value. So it can be compiled as one graph, and recorded as a CUDA graph and replayed.
+
+Several streams may share a pipeline. Rows know nothing of each other, so N streams of T rows are N * T rows
+of one UNet call. A stream that does not take part in a tick is not active: its rows carry nothing, and its
+buffers keep what they hold.
+
+Legend: N streams, T denoising rows, (C, h, w) a latent, C0 channels of the UNet's first convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Literal
+
+import numpy as np
+import torch
+
+from live2diff.depth import DepthState
+from live2diff.errors import SetupError, UsageError
+from live2diff.images import from_pixels, to_pixels
+from live2diff.memory import Precision
+from live2diff.model.video_model import VideoModel
+from live2diff.stream.budget import check_memory
+from live2diff.stream.schedule import RowSchedule
+
+_KEPT = ("noisy", "residual", "live", "low", "high", "ranged")  # between ticks, beside the memory
+
+
+@dataclass(frozen=True)
+class Switches:
+    """How a tick is computed. All of them give the same video, to rounding; `memory` to its own.
+
+    compile: by torch.compile, as one graph; the first tick then takes minutes at SD1.5's size, and so does
+        the first one after a change of LoRA. A text names another of its backends.
+    cuda_graph: record the tick once and replay it; needs a GPU.
+    kernel: of the temporal attention; `triton` reads the memory once. On a GPU.
+    memory: `int8` halves the memory; see `live2diff.memory.Slots` for what it costs.
+    """
+
+    compile: bool | str = False
+    cuda_graph: bool = False
+    kernel: Literal["torch", "triton"] = "torch"
+    memory: Precision = "exact"
+
+    def check(self, device: torch.device) -> None:
+        """Raises UsageError or SetupError: a value that does not exist, or that `device` cannot do."""
+        for name, known in (("kernel", ("torch", "triton")), ("memory", ("exact", "int8"))):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name}={getattr(self, name)!r}: expected {' or '.join(known)}")
+        if self.cuda_graph and device.type != "cuda":
+            raise SetupError(f"cuda_graph: needs a GPU, the model is on {device.type}; leave it out")
+        if self.kernel == "triton":
+            from live2diff.model.kernels import check_triton
+
+            check_triton(device)
+
+
+class Pipeline:
+    """N streams at once, T frames of each in work.
+
+    To tick: `put` a frame for each stream that takes part, `run`, and read `picture` where there was a frame
+    in the last row.
+
+    picture: (N, H, W, 3) uint8 RGB, what came out of the last rows.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        prompts: list[str],
+        size: tuple[int, int] | None = None,
+        steps: tuple[int, ...] | None = None,
+        switches: Switches = Switches(),  # noqa: B008 - frozen
+    ):
+        """`prompts`: one for each stream; the others as for `live2diff.stream.Stream`."""
+        settings, device, dtype = model.settings, model.device, model.unet.dtype
+        if settings.mask == "bidirectional":
+            raise UsageError(
+                "this model was trained with mask=bidirectional and cannot be streamed; train stage 1"
+            )
+        self.size = size = size or settings.size
+        if min(size) < 8 or any(side % 8 for side in size):
+            raise UsageError(f"size {size[0]}x{size[1]}: both sides must be multiples of 8")
+        switches.check(device)
+        self.model, self.switches = model, switches
+        self.schedule = RowSchedule(settings.noise, steps or settings.steps, device)
+        self.streams, self.rows = len(prompts), self.schedule.rows
+        width, height = (side // model.downscale for side in size)
+        self.latent = (model.unet.config.in_channels, height, width)
+        shape = (self.streams * self.rows, height, width)
+        kind = {"warmup": settings.streamed_warmup, "precision": switches.memory}
+        needed = model.unet.new_memory(*shape, **kind, device="meta").nbytes
+        check_memory(model, self.streams * self.rows, size, needed)
+        self.memory = model.unet.new_memory(*shape, **kind)
+        count, waiting = self.streams, self.rows - 1
+        pinned = device.type == "cuda"
+
+        def buffer(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
+            return torch.zeros(count, *shape, dtype=dtype, device=device)
+
+        picture = (size[1], size[0], 3)
+        # What `put` fills on the host, and the same on the device.
+        self._host = (
+            torch.zeros(count, *picture, dtype=torch.uint8, pin_memory=pinned),
+            *(torch.zeros(count, dtype=torch.bool, pin_memory=pinned) for _ in range(2)),
+        )
+        self._frame = buffer(*picture, dtype=torch.uint8)
+        self._enters, self._active = (buffer(dtype=torch.bool) for _ in range(2))
+        self._ran = False  # since the last `put`
+        self._copied = torch.cuda.Event() if pinned else None  # the last copy from host to device
+        self._noise = buffer(self.rows, *self.latent, dtype=torch.float32)
+        self.picture = buffer(*picture, dtype=torch.uint8)
+        # What the rows below the first hold between ticks: noisy latents, the depth branch's output, and
+        # whether there is a frame.
+        first = model.unet.conv_in.out_channels if settings.uses_depth else 0
+        self.noisy = buffer(waiting, *self.latent)
+        self.residual = buffer(waiting, first, height, width)
+        self.live = buffer(waiting, dtype=torch.bool)
+        # The range that depth is stretched by, and whether there is one yet.
+        self.low, self.high = (buffer(dtype=torch.float32) for _ in range(2))
+        self.ranged = buffer(dtype=torch.bool)
+
+        self._timesteps = self.schedule.timesteps.repeat(count)
+        self._constants = model.unet.constants(self._timesteps, model.text(prompts).to(dtype))
+        self._revision = model.unet.revision
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._call = self._compiled() if switches.compile else self._advance
+
+    # -- what does not change from tick to tick -----------------------------------------------------------
+
+    @property
+    def text(self) -> torch.Tensor:
+        """(N, S, D)."""
+        return self._constants.text
+
+    def set_text(self, stream: int, states: torch.Tensor) -> None:
+        """Change one prompt to `states`, (1, S, D)."""
+        text = self.text.clone()
+        text[stream] = states[0].to(text)
+        self._constants.copy_(self.model.unet.constants(self._timesteps, text))
+
+    def refresh(self) -> None:
+        """Compute anew what was computed from the weights. After changes through `interop.lora` it happens by
+        itself; whoever writes to weights in another way calls this."""
+        self._constants.copy_(self.model.unet.constants(self._timesteps, self.text))
+        self._revision = self.model.unet.revision
+        # Both may hold numbers, such as a LoRA's strength.
+        self._graph = None
+        if self.switches.compile:
+            self._call = self._compiled()
+
+    def forget(self, stream: int) -> None:
+        """Empty one stream's memory, rows and depth range."""
+        self.memory.reset(self._rows_of(stream))
+        self.live[stream] = False
+        self.ranged[stream] = False
+
+    def set_range(self, stream: int, depth: DepthState) -> None:
+        """The depth range that a warm-up ended with."""
+        self.low[stream], self.high[stream], self.ranged[stream] = depth["low"][0], depth["high"][0], True
+
+    def state_dict(self, stream: int) -> dict[str, torch.Tensor]:
+        """Copies of all that one stream's next tick depends on here; `load_state_dict` restores it."""
+        state = {name: getattr(self, name)[stream].clone() for name in _KEPT}
+        memory = self.memory.state_dict(self._rows_of(stream))
+        return state | {f"memory.{name}": tensor for name, tensor in memory.items()}
+
+    def load_state_dict(self, stream: int, state: dict[str, torch.Tensor]) -> None:
+        """Raises ValueError when the state is of another model, size, T or precision; nothing changes."""
+        memory = {
+            name.removeprefix("memory."): tensor
+            for name, tensor in state.items()
+            if name.startswith("memory.")
+        }
+        self.memory.load_state_dict(memory, self._rows_of(stream))
+        for name in _KEPT:
+            getattr(self, name)[stream] = state[name].to(self.noisy.device)
+
+    def _rows_of(self, stream: int) -> slice:
+        return slice(stream * self.rows, (stream + 1) * self.rows)
+
+    # -- the tick -----------------------------------------------------------------------------------------
+
+    def put(self, stream: int, frame: np.ndarray | None, noise: torch.Tensor) -> None:
+        """Let a stream take part in the next tick.
+
+        Args:
+            frame: uint8 RGB (H, W, 3); None lets the stream run empty.
+            noise: (T, C, h, w) float32, for its rows.
+        """
+        if self._copied is not None:
+            self._copied.synchronize()  # at most one tick is ahead of the device
+        frames, enters, active = self._host
+        if self._ran:
+            active.zero_()
+            self._ran = False
+        if frame is not None:
+            frames[stream] = torch.from_numpy(frame)
+        enters[stream], active[stream] = frame is not None, True
+        self._noise[stream].copy_(noise)
+
+    @torch.no_grad()
+    def run(self) -> None:
+        """Move the rows of all streams that take part on by one step. Asks nothing of the device."""
+        if self._revision != self.model.unet.revision:
+            self.refresh()
+        if self.switches.cuda_graph and self._graph is None:
+            self._graph = self._record()
+        for there, here in zip((self._frame, self._enters, self._active), self._host, strict=True):
+            there.copy_(here, non_blocking=True)
+        if self._copied is not None:
+            self._copied.record()
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._call()
+        self._ran = True
+
+    def _advance(self) -> None:
+        """The tick: buffers in, buffers out."""
+        unet, schedule, count = self.model.unet, self.schedule, self.streams
+        active, enters = self._active, self._enters & self._active
+        clean, residual = self._enter(enters)
+        start = schedule.add_noise(clean, self._noise[:, 0], slice(0, 1)).to(self.noisy.dtype)
+        noisy = torch.cat([start[:, None], self.noisy], dim=1)
+        residual = torch.cat([residual[:, None], self.residual], dim=1)
+        live = torch.cat([enters[:, None], self.live & active[:, None]], dim=1)
+        predicted = unet.advance(
+            self.memory,
+            noisy.flatten(0, 1),
+            self._constants,
+            residual.flatten(0, 1) if self.model.settings.uses_depth else None,
+            live.flatten(),
+            self.switches.kernel == "triton",
+        ).unflatten(0, (count, -1))
+        rows = slice(0, self.rows)
+        clean = schedule.denoise(noisy, predicted, rows).to(noisy.dtype)
+        following = schedule.add_noise(clean[:, :-1], self._noise[:, 1:], slice(1, None))
+        for buffer, new in (
+            (self.noisy, following.to(noisy.dtype)),
+            (self.residual, residual[:, :-1]),
+            (self.live, live[:, :-1]),
+        ):
+            # A stream that sits this tick out keeps what it has.
+            buffer.copy_(torch.where(active.view(-1, *[1] * (buffer.ndim - 1)), new, buffer))
+        done = self.model.decode(clean[:, -1].unsqueeze(2))  # (N, 3, 1, H, W)
+        self.picture.copy_(to_pixels(done[:, :, 0].transpose(0, 1)))
+
+    def _enter(self, enters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents (N, C, h, w) of the new frames, and the depth branch's output for them."""
+        images = from_pixels(self._frame).transpose(0, 1).unsqueeze(2)  # (N, 3, 1, H, W)
+        clean = self.model.encode(images)[:, :, 0]
+        if not self.model.settings.uses_depth:
+            return clean, clean[:, :0]
+        policy, raw = self.model.settings.depth, self.model.estimate_depth(images)
+        _, own = policy.warm_up(raw)  # without a warm-up, the first frame's own range is the first one
+        state = {
+            "low": torch.where(self.ranged, self.low, own["low"]),
+            "high": torch.where(self.ranged, self.high, own["high"]),
+        }
+        normalised, state = policy.step(raw[:, 0], state)
+        self.low.copy_(torch.where(enters, state["low"], self.low))
+        self.high.copy_(torch.where(enters, state["high"], self.high))
+        self.ranged |= enters
+        latents = self.model.depth_latents(normalised[:, None])[:, :, 0]
+        return clean, self.model.unet.depth_residual(latents)
+
+    # -- compiled, recorded -------------------------------------------------------------------------------
+
+    def _compiled(self) -> Callable[[], None]:
+        # torch.compile counts recompilations for each piece of code; every pipeline gets its own, so that a
+        # process may hold any number.
+        plain = Pipeline._advance
+        own = FunctionType(plain.__code__.replace(), plain.__globals__)
+        backend = self.switches.compile if isinstance(self.switches.compile, str) else "inductor"
+        compiled = torch.compile(own, fullgraph=True, dynamic=False, backend=backend)
+        return lambda: compiled(self)
+
+    def _record(self) -> torch.cuda.CUDAGraph:
+        """One tick as a CUDA graph. No stream is active meanwhile, so it leaves no trace."""
+        self._active.zero_()
+        current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            for _ in range(3):  # libraries choose their kernels and take their memory
+                self._call()
+        current.wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._call()
+        return graph

@@ -1,0 +1,136 @@
+"""Everything that makes a stream what it is, as plain values: from a command line, or from a session."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from live2diff.devices import find_device
+from live2diff.errors import DataError, UsageError
+from live2diff.interop.lora import add_lora, merge_loras
+from live2diff.model.build import load_model
+from live2diff.model.folder import DTYPES, sha256_of
+from live2diff.model.video_model import VideoModel
+from live2diff.stream.engine import Noise, Stream
+from live2diff.stream.pipeline import Switches
+from live2diff.stream.still import SkipStill
+from live2diff.stream.strength import steps_of
+from live2diff.weights import weights_hash
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a stream begins. `Stream` explains what is not listed.
+
+    Attributes:
+        export: an exported model, or a training run.
+        steps, strength: one of them, or neither for the model's steps; see `steps_of`.
+        loras: (file, strength) pairs.
+        live_loras: keep the LoRA beside the weights, so that their strengths can change; otherwise they are
+            fused, which costs nothing per frame.
+        similar_frame_skip: see `SkipStill`; None denoises every frame.
+        device: "auto" takes a GPU when there is one.
+        dtype: fp32, fp16 or bf16; None computes in the precision the export is stored in.
+        switches: how a tick is computed.
+    """
+
+    export: str
+    prompt: str = ""
+    steps: tuple[int, ...] | None = None
+    strength: float | None = None
+    size: tuple[int, int] | None = None
+    seed: int = 0
+    noise: Noise = "fresh"
+    loras: tuple[tuple[str, float], ...] = ()
+    live_loras: bool = False
+    similar_frame_skip: float | None = None
+    device: str = "auto"
+    dtype: str | None = None
+    switches: Switches = Switches()
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.strength is not None:
+            raise UsageError(
+                "--steps and --strength: both say how far to go from the input; give one of them"
+            )
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise UsageError(f"--dtype {self.dtype}: expected one of {', '.join(DTYPES)}")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"--seed {self.seed}: expected a whole number from 0 to 2^63 - 1")
+
+    def load(self) -> VideoModel:
+        """The model with its LoRA, on its device. Raises CheckpointError, UsageError, SetupError."""
+        device = find_device(self.device, "--device")
+        model = load_model(self.export)
+        if self.live_loras:
+            for path, scale in self.loras:
+                add_lora(model, path, scale)
+        elif self.loras:
+            merge_loras(model, self.loras)
+        return model.to(device, DTYPES[self.dtype] if self.dtype else None).channels_last()
+
+    def begin(self, model: VideoModel) -> Stream | SkipStill:
+        """The stream on a model from `load`. Raises UsageError, SetupError."""
+        steps = self.steps
+        if self.strength is not None:
+            steps = steps_of(self.strength, len(model.settings.steps))
+        stream = Stream(
+            model,
+            self.prompt,
+            size=self.size,
+            steps=steps,
+            seed=self.seed,
+            noise=self.noise,
+            switches=self.switches,
+        )
+        if self.similar_frame_skip is None:
+            return stream
+        return SkipStill(stream, self.similar_frame_skip)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Setup:
+        """Of a `to_dict` result after JSON. Raises UsageError for a key that is none."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise UsageError(f"session setup: unknown key {unknown[0]!r}; update live2diff")
+        tuples = {key: tuple(data[key]) for key in ("steps", "size") if data.get(key) is not None}
+        loras = tuple((str(path), float(scale)) for path, scale in data.get("loras", ()))
+        return cls(**{**data, **tuples, "loras": loras, "switches": Switches(**data.get("switches", {}))})
+
+
+def warn_of_long(model: VideoModel, prompts: Sequence[str]) -> None:
+    """Say which prompts CLIP cuts off."""
+    for prompt in prompts:
+        if model.text.is_too_long(prompt):
+            start, limit = prompt[:40] + "...", model.settings.text.max_length
+            print(
+                f"warning: prompt {start!r} is longer than {limit} tokens; its end is cut off",
+                file=sys.stderr,
+            )
+
+
+def identity(setup: Setup, model: VideoModel) -> dict[str, Any]:
+    """What a stream is made of, for a session: hashes of the model's parts and of the LoRA files."""
+    parts = {"unet": model.unet, "vae": model.vae, "text": model.text.model, "depth": model.depth}
+    return {
+        "weights": {name: weights_hash(part) for name, part in parts.items()},
+        "loras": {path: sha256_of(Path(path)) for path, _ in setup.loras},
+    }
+
+
+def check_identity(recorded: dict[str, Any], setup: Setup, model: VideoModel, name: str) -> None:
+    """Raises DataError unless `identity` gives what was recorded."""
+    for kind, values in identity(setup, model).items():
+        for key, value in values.items():
+            if recorded.get(kind, {}).get(key) != value:
+                raise DataError(
+                    f"{name}: {key} of {setup.export} is not what it was when this was recorded; "
+                    "name the model of then with --model"
+                )

@@ -1,0 +1,156 @@
+"""Gradient checkpointing, compilation and mixed precision change what a step costs, not what it learns."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from live2diff.interop.export import export
+from live2diff.model.build import as_trained, build
+from live2diff.runs import checkpoints
+from tests.model.tiny import randomise
+from tests.train.runs import FAST, module_and_clips, run, take
+from tests.train.shards import make_dataset
+from train.module import Diffusion
+from train.settings import load_config
+
+# A UNet with all kinds of layers the large one has, each once: compiling it takes seconds, not minutes.
+SMALL = [
+    "model.unet.config.block_out_channels=[8]",
+    "model.unet.config.norm_num_groups=4",
+    "model.unet.config.num_attention_heads=2",
+    "model.unet.config.motion_num_attention_heads=2",
+    "+model.unet.config.down_block_types=[CrossAttnDownBlockMotion]",
+    "+model.unet.config.up_block_types=[CrossAttnUpBlockMotion]",
+]
+LORA = "trainer.lora={rank: 2, alpha: 2}"
+TOLERANCE = 2e-5  # of a gradient's largest value, float32
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("data"), shards=2, clips_per_shard=2)
+
+
+@pytest.fixture
+def quick_compile(monkeypatch):
+    """torch.compile without the C++ compiler: graphs are captured and run as they are."""
+
+    def use(backend: str) -> None:
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+
+    yield use
+    torch._dynamo.reset()
+
+
+def gradients(dataset, *overrides: str) -> tuple[float, dict[str, torch.Tensor]]:
+    config = load_config([*FAST, *SMALL, f"data.path={dataset}", "trainer.depth=true", *overrides])
+    module = Diffusion(as_trained(build(config["model"], 0), config), config["trainer"], config["optim"])
+    randomise(module.unet)
+    _, clips = module_and_clips(dataset)
+    loss = module.loss(take(clips, 2))
+    loss.backward()
+    return float(loss.detach()), {n: p.grad for n, p in module.unet.named_parameters() if p.grad is not None}
+
+
+def assert_equal(one, other) -> None:
+    assert one[0] == pytest.approx(other[0], rel=1e-5)
+    assert one[1].keys() == other[1].keys() and len(one[1]) > 10
+    for name, gradient in one[1].items():
+        assert (gradient - other[1][name]).abs().max() <= TOLERANCE * gradient.abs().max() + 1e-9, name
+
+
+@pytest.mark.parametrize("trained", [["trainer.trainable=[all]"], [LORA]])
+def test_gradient_checkpointing_gives_equal_gradients(dataset, trained):
+    plain = gradients(dataset, *trained)
+    assert_equal(plain, gradients(dataset, *trained, "trainer.gradient_checkpointing=true"))
+
+
+def test_gradient_checkpointing_computes_the_forward_twice(dataset, monkeypatch):
+    """Else the test above compares a switch that does nothing. Our motion modules are covered as well."""
+    from live2diff.model.temporal import TemporalBlock
+
+    calls = []
+    forward = TemporalBlock.forward
+    monkeypatch.setattr(TemporalBlock, "forward", lambda *args: calls.append(1) or forward(*args))
+    gradients(dataset, "trainer.trainable=[all]")
+    once = len(calls)
+    gradients(dataset, "trainer.trainable=[all]", "trainer.gradient_checkpointing=true")
+    assert len(calls) - once == 2 * once
+
+
+def test_a_compiled_step_gives_equal_gradients(dataset, quick_compile):
+    """Checkpointed and compiled, which is how a large model is trained, against neither."""
+    quick_compile("aot_eager")
+    both = ["trainer.compile=true", "trainer.gradient_checkpointing=true"]
+    trained = "trainer.trainable=[motion,depth]"
+    compiled = gradients(dataset, trained, *both)
+    graphs = torch._dynamo.utils.counters
+    assert graphs["stats"]["unique_graphs"] == 1 and not graphs["graph_break"]
+    assert_equal(gradients(dataset, trained), compiled)
+
+
+@pytest.mark.slow  # the C++ compiler takes minutes
+@pytest.mark.parametrize("frames", [16, 24])
+def test_inductor_gives_equal_gradients(dataset, frames):
+    both = ["trainer.compile=true", "trainer.gradient_checkpointing=true"]
+    more = ["trainer.trainable=[all]", f"data.frames={frames}"]
+    assert_equal(gradients(dataset, *more), gradients(dataset, *more, *both))
+
+
+def test_a_compiled_run_is_saved_resumed_and_exported(dataset, tmp_path, quick_compile):
+    """Same names, same files; resumed without compilation, the same updates."""
+    quick_compile("eager")
+    words = [*SMALL, "trainer.save_every=1", "trainer.batch=1"]
+    run(dataset, tmp_path / "both", "trainer.updates=1", "trainer.compile=true", *words)
+    assert export(tmp_path / "both", tmp_path / "export")["certified"]
+    run(dataset, tmp_path / "both", "trainer.updates=2", *words)
+    run(dataset, tmp_path / "plain", "trainer.updates=2", *words)
+    first, second = (
+        load_file(checkpoints(tmp_path / n)[-1] / "weights.safetensors") for n in ("both", "plain")
+    )
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.allclose(tensor, second[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize("trained", ["trainer.trainable=[motion,depth]", LORA])
+def test_under_mixed_precision_what_is_trained_stays_in_float32(dataset, tmp_path, trained):
+    """Weights, optimiser state and running mean; bfloat16 weights would not move by 1e-4 of their size."""
+    folder = tmp_path / "run"
+    words = [
+        "trainer.precision=bf16-mixed",
+        "trainer.ema=0.9",
+        "trainer.updates=1",
+        "trainer.batch=1",
+        "optim.lr=1e-6",
+    ]
+    run(dataset, folder, *words, "trainer.depth=true", trained)
+    last = checkpoints(folder)[-1]
+    for name in ("weights", "ema"):
+        state = load_file(last / f"{name}.safetensors")
+        assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+    optimiser = torch.load(last / "trainer.pt", weights_only=True)["optimizer_states"][0]["state"]
+    tensors = [t for state in optimiser.values() for t in state.values() if isinstance(t, torch.Tensor)]
+    assert len(tensors) > 10 and {tensor.dtype for tensor in tensors} == {torch.float32}
+    config = load_config([*FAST, f"data.path={dataset}", "trainer.depth=true", trained])
+    start = as_trained(build(config["model"], config["seed"]), config).unet.state_dict()
+    state = load_file(last / "weights.safetensors")
+    moved = {name: (tensor - start[name]).abs().max() for name, tensor in state.items()}
+    largest = max(moved.values())
+    assert 0 < largest < 1e-5  # steps that bfloat16 could not hold
+    some = max(moved, key=lambda name: float(moved[name]))
+    assert not torch.equal(state[some], state[some].bfloat16().float())
+
+
+def test_mixed_precision_computes_in_bfloat16(dataset):
+    module, clips = module_and_clips(dataset)
+    seen = []
+    for name in ("down_blocks.0.motion_modules.0.proj_in", "up_blocks.3.resnets.0.conv1"):
+        module.unet.get_submodule(name).register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = module.loss(take(clips, 1))
+    assert seen == [torch.bfloat16] * 2 and loss.dtype == torch.float32
