@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
-from live2diff.errors import SetupError
+from live2diff.errors import SetupError, UsageError
 
 
 def find_device(name: str, setting: str) -> torch.device:
     """The device called `name`: "cpu", "cuda", "cuda:N", or "auto", a GPU where there is one.
 
     Raises:
-        SetupError: there is none such here; `setting` is named as what to change.
+        UsageError: another name; `setting` is named as what to change.
+        SetupError: there is none such here.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise UsageError(f"{setting}={name}: expected auto, cpu, cuda or cuda:N")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -127,7 +127,8 @@ class _Workers(SpawnContext):
 
 
 def end_workers() -> None:
-    """End loader processes that did not end by themselves: one may hang in a file system or a decoder."""
+    """End the loader processes, also one that hangs in a file system or a decoder."""
+    TimedLoader.end_all()
     for worker in active_children():
         if isinstance(worker, _Worker):
             worker.kill()

@@ -6,7 +6,8 @@ import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import lightning
 import torch
@@ -27,11 +28,25 @@ class TimedLoader(DataLoader):
     """
 
     waited = 0.0
+    _begun: ClassVar[WeakSet[Any]] = WeakSet()
 
     def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         # Begun here, not with the first batch: it draws from the global generator, which a run that goes on
         # sets only after this.
-        return self._timed(super().__iter__())
+        batches = super().__iter__()
+        self._begun.add(batches)
+        return self._timed(batches)
+
+    @classmethod
+    def end_all(cls) -> None:
+        """End the worker processes of all iterators.
+
+        A traceback may keep an iterator alive. While it is, PyTorch watches over its workers, and raises
+        wherever the process then is when one of them dies.
+        """
+        for batches in list(cls._begun):
+            if hasattr(batches, "_shutdown_workers"):  # there are none with data.workers=0
+                batches._shutdown_workers()
 
     def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
         while True:

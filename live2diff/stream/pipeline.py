@@ -87,6 +87,9 @@ class Pipeline:
         if min(size) < 8 or any(side % 8 for side in size):
             raise UsageError(f"size {size[0]}x{size[1]}: both sides must be multiples of 8")
         switches.check(device)
+        if switches.compile:
+            # In the plain layout some kernels give other strides than torch.compile expects of them.
+            model.channels_last()
         self.model, self.switches = model, switches
         self.schedule = RowSchedule(settings.noise, steps or settings.steps, device)
         self.streams, self.rows = len(prompts), self.schedule.rows

@@ -60,7 +60,9 @@ def test_the_card_tells_how_the_model_came_to_be(trained, exported):
     assert "2 clips, 80 frames, 10.0 s, made with settings 4f2a" in card
     with open(trained / "metrics.csv", newline="") as file:
         last = list(csv.DictReader(file))[-1]
-    assert f"| loss | {float(last['loss'])} | `loss; update 2; l1 on the prediction; mask warmup_causal" in card
+    assert (
+        f"| loss | {float(last['loss'])} | `loss; update 2; l1 on the prediction; mask warmup_causal" in card
+    )
     assert "CreativeML Open RAIL-M (Stable Diffusion 1.5)" in card
     assert f"| vae | `a/b.ckpt` | {UNKNOWN} |" in card
     assert "certified: streaming equals the masked forward" in card

@@ -27,8 +27,10 @@ STEPS = {1: (35,), 2: (30, 40), 3: (20, 30, 40), 4: (10, 20, 30, 40)}
 INT8, BF16 = 0.01, 0.05
 
 
-def make_model() -> VideoModel:
-    model = build(OmegaConf.to_container(compose("train", ["data.path=none"]).model), seed=0)  # type: ignore
+def make_model(**sizes) -> VideoModel:
+    config = OmegaConf.to_container(compose("train", ["data.path=none"]).model)
+    config["unet"]["config"] |= sizes  # type: ignore
+    model = build(config, seed=0)  # type: ignore
     randomise(model.unet)
     return model
 
@@ -60,7 +62,12 @@ def assert_same(one: np.ndarray, other: np.ndarray) -> None:
         pytest.param(True, 2, marks=pytest.mark.slow),
     ],
 )
-def test_a_compiled_tick_is_one_graph_for_all_frames(model, backend, rows):
+def test_a_compiled_tick_is_one_graph_for_all_frames(backend, rows):
+    model = make_model(
+        block_out_channels=[32, 64],
+        down_block_types=["CrossAttnDownBlockMotion", "DownBlockMotion"],
+        up_block_types=["UpBlockMotion", "CrossAttnUpBlockMotion"],
+    ).channels_last()
     frames = pictures(8 + rows + 12)  # past the first eviction
     plain = run(Stream(model, "x", size=SIZE, steps=STEPS[rows]), frames)
     compiled = Stream(model, "x", size=SIZE, steps=STEPS[rows], switches=Switches(compile=backend))
@@ -74,7 +81,7 @@ def test_a_compiled_tick_is_one_graph_for_all_frames(model, backend, rows):
     assert counters["stats"]["unique_graphs"] == 1
 
 
-@pytest.mark.parametrize("rows", STEPS)
+@pytest.mark.parametrize("rows", [1, 4])
 def test_eight_bit_memory_streams_close_to_the_exact_one(rows):
     unet = make_unet()
     inputs = make_inputs(rows, 22, size=(5, 9))
