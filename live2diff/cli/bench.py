@@ -36,6 +36,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--frames", type=int, default=16, help="of a clip (default: 16)")
     train.add_argument("--batch", type=int, default=1, help="clips per step (default: 1)")
     train.add_argument("--steps", type=int, default=10, help="measured steps of each loop (default: 10)")
+    train.add_argument("--compile", action="store_true", help="also our step compiled; takes minutes")
     train.add_argument("--device", default="auto", help="auto, cpu or cuda")
     train.add_argument("--json", metavar="FILE", help="write the figures there too")
     train.set_defaults(run=_train)
@@ -96,6 +97,7 @@ def _train(args: argparse.Namespace) -> int:
         "frames": args.frames,
         "batch": args.batch,
         "steps": args.steps,
+        "compile": args.compile,
     }
     with tempfile.TemporaryDirectory(prefix="live2diff-bench-") as name:
         work = Path(name)
@@ -105,7 +107,7 @@ def _train(args: argparse.Namespace) -> int:
         building.make_columns(work / "videos", work / "dataset", args.frames, size, work / "parts")
         config = bench.settings(args.model, work / "dataset", size=size, frames=args.frames, batch=args.batch)
         print(f"{args.steps} steps of each loop, {size} pixels, {args.frames} frames", flush=True)
-        result = bench.measure(config, work / "parts", args.model, args.steps, device)
+        result = bench.measure(config, work / "parts", args.model, args.steps, device, args.compile)
     result["peak_memory_gb"] = round(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9, 2)
     print("\n".join(["", *bench.lines(result)]))
     print(f"memory of this process at most {result['peak_memory_gb']:.1f} GB")
