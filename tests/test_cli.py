@@ -42,7 +42,8 @@ def test_help_needs_no_torch():
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["train"], ["export"], ["stream"], ["data"]]
+    [[], ["train"], ["export"], ["stream"], ["data"], ["ckpt"], ["doctor"], ["bench"]]
+    + [["bench", name] for name in ("data", "train", "stream")]
     + [["data", name] for name in ("build", "check", "report", "show", "toy")],
 )
 def test_every_command_has_help(words, capsys):

@@ -52,7 +52,7 @@ _SD15 = [
 
 def settings(model: str, dataset: Path | str, *, size: int, frames: int, batch: int) -> dict[str, Any]:
     """The configuration of a bench run, stage 1 of the recipe."""
-    large = _SD15 if model == "sd15" else []
+    large = [*_SD15, "trainer.gradient_checkpointing=true"] if model == "sd15" else []
     return load_config([
         "experiment=tiny", "validation=off", f"data.path={dataset}", f"data.size={size}",
         f"data.frames={frames}", "data.hflip=0", "data.caption_dropout=0", f"trainer.batch={batch}",
@@ -139,6 +139,8 @@ def measure(
     module.unet.train()
     columns = choose_parts({**config["data"], "columns": ["latents", "text"]}, video, depth=False)
     plain = Plain(video, stock_unet(module.unet), config["trainer"]["loss"])
+    if config["trainer"]["gradient_checkpointing"]:  # of the spatial layers alone: diffusers knows no more
+        plain.unet.enable_gradient_checkpointing()
     trained = [parameter for parameter in module.unet.parameters() if parameter.requires_grad]
     optimiser = OPTIMISERS[config["optim"]["kind"]](trained, lr=config["optim"]["lr"])
     loops = {}
