@@ -11,7 +11,9 @@ A checkpoint is made in a hidden folder beside its place, and takes its name whe
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +32,7 @@ from train.rank_state import file_name, load_rank_state, save_rank_state
 from train.writer import BackgroundWriter
 
 _RANK_SECONDS = 600  # how long rank 0 waits for the others' small files before it gives the checkpoint up
+_LAST_SECONDS = 10  # the same once the training has failed: a rank that is gone writes nothing
 _TENSORS = {"state_dict": "weights.safetensors", "ema": "ema.safetensors"}  # apart from the trainer's state
 
 
@@ -42,6 +45,7 @@ class FolderCheckpoints(CheckpointIO):
     def __init__(self, keep: int):
         self.keep = keep
         self.writer = BackgroundWriter()
+        self.hurry = threading.Event()  # set when the training failed: another rank may be gone
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         self.writer.submit(self._write, _copied(checkpoint), Path(path), storage_options)
@@ -55,7 +59,7 @@ class FolderCheckpoints(CheckpointIO):
                 if key in checkpoint:
                     save_file(checkpoint.pop(key), stage / name)
             torch.save(checkpoint, stage / "trainer.pt")
-            _wait_for([stage / file_name(rank) for rank in range(facts["world"])])
+            _wait_for([stage / file_name(rank) for rank in range(facts["world"])], self.hurry)
             commit(stage, path, facts)
         except CheckpointError:
             raise
@@ -173,15 +177,19 @@ def prune(run: Path, keep: int) -> None:
     """Remove all checkpoints but the newest `keep` and the one with the lowest validation loss."""
     found = checkpoints(run)
     scored = [(read_manifest(path).get("val_loss"), path) for path in found]
-    best = min(((score, path) for score, path in scored if score is not None), default=(None, None))[1]
+    scored = [(score, path) for score, path in scored if score is not None and math.isfinite(score)]
+    best = min(scored, default=(None, None))[1]
     for old in found[:-keep]:
         if old != best:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _wait_for(files: list[Path]) -> None:
+def _wait_for(files: list[Path], hurry: threading.Event) -> None:
     end = time.monotonic() + _RANK_SECONDS
     while absent := [file for file in files if not file.exists()]:
+        if hurry.is_set():
+            end = min(end, time.monotonic() + _LAST_SECONDS)
+            hurry = threading.Event()
         if time.monotonic() > end:
             raise CheckpointError(f"{absent[0]}: rank did not write its part; the checkpoint is given up")
         time.sleep(0.05)

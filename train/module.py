@@ -37,7 +37,7 @@ class Diffusion(lightning.LightningModule):
         super().__init__()
         self.model, self.config, self.optim = model, trainer, optim
         self.unet = model.unet
-        choose_trainable(self.unet, trainer["trainable"])
+        choose_trainable(self.unet, trainer["trainable"], trainer["depth"])
         if trainer["gradient_checkpointing"]:
             self.unet.enable_gradient_checkpointing()
         # Not the module but its forward over clips: names stay as they are, and what a validation streams
@@ -84,7 +84,9 @@ class Diffusion(lightning.LightningModule):
         """What the UNet says about noisy clips (B, C, F, h, w) under the mask that is trained."""
         mask = self.config["mask"]
         self.unet._clip_view(mask, noisy)  # made here and kept: what is compiled only finds it
-        return (self._compiled or self.unet)(noisy, timestep, text, depth, mask)
+        # A validation, with other sizes, would have the training compiled anew, and for any size.
+        unet = self._compiled if self._compiled and self.unet.training else self.unet
+        return unet(noisy, timestep, text, depth, mask)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # The mean over the whole effective batch, not the last micro-step's.

@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,7 +21,15 @@ from live2diff.errors import Live2DiffError, SetupError
 from live2diff.runs import updates_of
 from live2diff.terminal import quiet_libraries
 from train.checks import check_data, check_model, check_places, check_precision, missing_models
-from train.resume import check_effective_batch, check_same_run, newest_whole, pin_base, pin_columns
+from train.resume import (
+    check_effective_batch,
+    check_same_run,
+    check_writable,
+    existing,
+    newest_whole,
+    pin_base,
+    pin_columns,
+)
 from train.settings import load_config
 from train.topology import Topology, check_batch, topology
 
@@ -90,7 +97,7 @@ def make_plan(config: dict[str, Any]) -> Plan:
     processes = _processes(plan, trainer)
     plan.attempt(lambda: check_batch(trainer, processes.world))
     plan.attempt(lambda: check_precision(trainer, processes.accelerator))
-    plan.attempt(lambda: _check_writable(run))
+    plan.attempt(lambda: check_writable(run))
     found = newest_whole(run)
     if found:
         plan.attempt(lambda: check_effective_batch(found, trainer, processes.world))
@@ -182,7 +189,7 @@ def _model(config: dict[str, Any]) -> VideoModel:
     model = outline(config["model"])
     if config["trainer"]["task"] == "diffusion":
         model = as_trained(model, config)
-        choose_trainable(model.unet, config["trainer"]["trainable"])
+        choose_trainable(model.unet, config["trainer"]["trainable"], config["trainer"]["depth"])
     else:
         model.unet.requires_grad_(False)
         for part in (model.vae, model.depth):
@@ -209,7 +216,7 @@ def _tell_batch(plan: Plan, config: dict[str, Any], processes: Topology) -> None
         f"{updates:,} updates = {updates * accumulate:,} micro-steps on each device = "
         f"{updates * effective:,} {unit}",
         kept,
-        *([f"validation every {validation['every']} updates"] if validation["clips"] else []),
+        *([f"validation every {validation['every']} updates"] if _validates(config) else []),
     ]
 
 
@@ -269,10 +276,10 @@ def _tell_memory(plan: Plan, config: dict[str, Any], model: VideoModel, parts: A
 
 
 def _tell_disk(plan: Plan, config: dict[str, Any], trained: int) -> None:
-    trainer, folder = config["trainer"], _existing(Path(config["run_dir"]))
+    trainer, folder = config["trainer"], existing(Path(config["run_dir"]))
     size = trained * (4 + 8 + (4 if trainer["ema"] else 0))  # weights, Adam's moments, running mean
     # Besides those that are kept, the one being written, and the best one where there is a validation loss.
-    count = trainer["keep"] + 1 + bool(config["validation"]["clips"])
+    count = trainer["keep"] + 1 + bool(_validates(config) and config["validation"]["clips"])
     free = shutil.disk_usage(folder).free
     plan.rows["disk"] = [
         f"{count} checkpoints of {size / GB:.2f} GB at most: {count * size / GB:.2f} GB; "
@@ -287,16 +294,8 @@ def _tell_disk(plan: Plan, config: dict[str, Any], trained: int) -> None:
         )
 
 
-def _check_writable(run: Path) -> None:
-    """As `train.resume.check_writable`, with a file that never has a name. Raises SetupError."""
-    folder = _existing(run)
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise SetupError(f"{folder}: cannot be written ({error.strerror}); give another run_dir") from error
-
-
-def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
-    return next(place for place in (path, *path.absolute().parents) if place.is_dir())
+def _validates(config: dict[str, Any]) -> bool:
+    wanted = config["validation"]
+    return bool(
+        wanted["every"] and (wanted["clips"] or wanted["videos"]) and config["trainer"]["task"] == "diffusion"
+    )

@@ -44,16 +44,25 @@ def meeting(processes: Topology) -> str:
 
 def stopped(trainer: lightning.Trainer, signals: Signals) -> int:
     """The end of a run that a signal cut short; returns the exit code, the same on all ranks."""
-    code = None
+    received, code = _received_by_any(signals), None
     if trainer.is_global_zero:
         done = f"stopped after update {trainer.global_step}"
         print(f"{done}; run the same command again to continue", flush=True)
-        code = requeue(signals.received)
+        code = requeue(received)
     # A rank that left with another code would have srun kill the one that is still talking to SLURM.
-    first = trainer.strategy.broadcast(signals.received[0] if signals.received else 0)
+    first = received[0] if received else 0
     code = trainer.strategy.broadcast(code)
     leave_together(trainer)
     return 128 + first if code is None else code
+
+
+def _received_by_any(signals: Signals) -> list[int]:
+    """Numbers of the signals that came to any process of the run, the same on all: one may be told alone."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return signals.received
+    everyone: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(everyone, signals.received)
+    return list(dict.fromkeys(number for received in everyone for number in received))
 
 
 def leave_together(trainer: lightning.Trainer) -> None:

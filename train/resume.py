@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from live2diff.errors import SetupError, UsageError
-from live2diff.files import staged_file
-from live2diff.runs import checkpoints, damaged_file, read_manifest, run_config
+from live2diff.runs import checkpoints, damaged_file, read_manifest, run_config, updates_of
 
 # What may change between a run and its continuation. Batch, processes and accumulation may as long as their
 # product stays: see `check_effective_batch`.
@@ -22,6 +22,7 @@ _MAY_CHANGE = {
     "data": ("workers", "reader", "max_corrupt"),
     "validation": (),
     "logger": (),
+    "run_dir": (),  # a folder may be moved, and be named in several ways
 }  # fmt: skip
 
 
@@ -38,21 +39,30 @@ def newest_whole(run: Path) -> Path | None:
     return None
 
 
+def set_aside(run: Path, found: Path | None) -> None:
+    """Rename the checkpoints after `found`: they are damaged, and must not count as the newest ones."""
+    for path in checkpoints(run):
+        if found is None or updates_of(path) > updates_of(found):
+            path.rename(path.with_name(f".damaged-{path.name}-{token_hex(4)}"))
+
+
 def check_writable(run: Path) -> None:
-    """Refuse a run folder that cannot be written to before any time is spent. Raises SetupError."""
-    new, probe = not run.exists(), run / "checkpoints" / ".writable"
+    """Refuse a run folder that cannot be written to before any time is spent; leaves nothing behind.
+
+    Raises:
+        SetupError: it names the folder.
+    """
+    folder = existing(run / "checkpoints")
     try:
-        with staged_file(probe) as stage:
-            stage.touch()
-        probe.unlink(missing_ok=True)
-        if new:  # a run that is refused for another reason leaves nothing behind
-            with suppress(OSError):  # another process of this run is at the same
-                probe.parent.rmdir()
-                run.rmdir()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise SetupError(
-            f"{error.filename or run}: cannot be written ({error.strerror}); give another run_dir"
-        ) from error
+        raise SetupError(f"{folder}: cannot be written ({error.strerror}); give another run_dir") from error
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest one above it that is there."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
 
 
 def check_effective_batch(checkpoint: Path, trainer: Mapping[str, Any], world: int) -> None:

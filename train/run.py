@@ -20,6 +20,7 @@ from train.resume import (
     newest_whole,
     pin_base,
     pin_columns,
+    set_aside,
 )
 from train.settings import load_config
 from train.signals import Signals
@@ -64,6 +65,8 @@ def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -
     first = processes.rank == 0
     check_writable(run)
     found = newest_whole(run)
+    if first:
+        set_aside(run, found)
     done = updates_of(found) if found else 0
     # A run of toy_parts is done when its model is written; a kill may have come in between.
     whole = settings["task"] == "diffusion" or (run / "model").is_dir()
@@ -96,7 +99,7 @@ def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -
         if processes.world > 1:
             print(meeting(processes), flush=True)
     trainer = _fit(config, module, data, processes, signals, found)
-    if signals.received and trainer.global_step < settings["updates"]:
+    if trainer.global_step < settings["updates"]:  # what all ranks know alike: a signal may reach one only
         return stopped(trainer, signals)
     leave_together(trainer)
     if first:
@@ -168,10 +171,13 @@ def _fit(
     assert trainer.world_size == processes.world, (trainer.world_size, processes)
     try:
         trainer.fit(module, data, ckpt_path=found, weights_only=True)
-    except SystemExit:  # what Lightning makes of a KeyboardInterrupt
-        raise KeyboardInterrupt from None
-    except RuntimeError as error:
-        raise lost_process(error, processes) or error from error
+    except BaseException as error:
+        saving.hurry.set()  # another rank may be gone, with its part of a checkpoint
+        if isinstance(error, SystemExit):  # what Lightning makes of a KeyboardInterrupt
+            raise KeyboardInterrupt from None
+        if isinstance(error, RuntimeError):
+            raise lost_process(error, processes) or error from error
+        raise
     finally:
         saving.writer.close()
         end_workers()

@@ -17,11 +17,15 @@ ALIASES: dict[str, Callable[[str], bool]] = {
 }
 
 
-def choose_trainable(unet: nn.Module, names: Sequence[str]) -> None:
+def choose_trainable(unet: nn.Module, names: Sequence[str], depth: bool = True) -> None:
     """Let gradients reach exactly the parameters that `names` stand for: aliases, or parts of their names.
 
     Where a LoRA stands beside motion modules (`trainer.lora`), it is trained in their place, and `names` only
     say what is trained with it.
+
+    Args:
+        depth: whether depth is given in training; without it the depth branch has no part in anything, and
+            processes would wait for its gradients.
 
     Raises:
         UsageError: a name that stands for nothing, or none at all and no LoRA.
@@ -38,7 +42,11 @@ def choose_trainable(unet: nn.Module, names: Sequence[str]) -> None:
         chosen = any(_meant(choice)(name) for choice in names)
         if has_lora and ALIASES["motion"](name):
             chosen = _is_lora(name)
-        parameter.requires_grad_(chosen)
+        parameter.requires_grad_(chosen and (depth or not ALIASES["depth"](name)))
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        raise UsageError(
+            f"trainer.trainable={list(names)}: without trainer.depth=true nothing would be trained"
+        )
 
 
 def _meant(name: str) -> Callable[[str], bool]:

@@ -117,6 +117,11 @@ def find_validation(
     wanted = settings["clips"] or settings["videos"]
     if not settings["every"] or not wanted or not isinstance(module, Diffusion):
         return None
+    if max(settings["timesteps"]) >= module.objective.timesteps:
+        raise UsageError(
+            f"validation.timesteps={settings['timesteps']}: expected numbers below the model's "
+            f"noise.timesteps={module.objective.timesteps}"
+        )
     data = {**config["data"], "split": settings["split"], "hflip": 0.0}
     try:
         shards = find_shards(data["path"], data["split"])

@@ -9,6 +9,7 @@ Depth is there where the model is conditioned on it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ class Videos:
             rows = translated(model, footage)
             _write(folder, footage, rows)
             values.append(flicker(rows["output"]))
-            stems.append(folder / footage.key)
+            stems.append(folder / _file_name(footage))
             shown = f"flicker {values[-1]:.4f} (input {flicker(rows['input']):.4f})"
             print(f"validation video {stems[-1]}.mp4: {shown}", flush=True)
         _show(trainer, stems)
@@ -105,10 +106,11 @@ def _write(folder: Path, footage: Footage, rows: Mapping[str, np.ndarray]) -> No
     pictures = (
         labelled({name: frames[at] for name, frames in large.items()}) for at in range(len(footage.frames))
     )
-    write_video(folder / f"{footage.key}.mp4", pictures, footage.fps)
+    name = _file_name(footage)
+    write_video(folder / f"{name}.mp4", pictures, footage.fps)
     count, height = rows["input"].shape[:2]
     _save(
-        folder / f"{footage.key}-frames.png",
+        folder / f"{name}-frames.png",
         labelled(
             {f"{name}, frames 0 to {count - 1}": strip(frames) for name, frames in large.items()},
             vertical=True,
@@ -119,7 +121,12 @@ def _write(folder: Path, footage: Footage, rows: Mapping[str, np.ndarray]) -> No
         f"{name}, row {middle}, time down": xt_slice(frames, frames.shape[1] // 2)
         for name, frames in large.items()
     }
-    _save(folder / f"{footage.key}-xt.png", labelled(named))
+    _save(folder / f"{name}-xt.png", labelled(named))
+
+
+def _file_name(footage: Footage) -> str:
+    """A key comes from a tar of anyone's: it must not lead out of the folder."""
+    return re.sub(r"[^\w-]", "_", footage.key)
 
 
 def _save(path: Path, picture: np.ndarray) -> None:

@@ -83,7 +83,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     stream.add_argument("--device", help="auto, cpu or cuda (default: auto)")
     stream.add_argument(
-        "--dtype", choices=("fp32", "fp16", "bf16"), help="precision to compute in (default: as exported)"
+        "--dtype", choices=("fp32", "fp16", "bf16"), help="precision to compute in (default: fp32)"
     )
     add_switches(stream)
     stream.add_argument("--record", metavar="SESSION", help="a folder for all that `stream replay` needs")
@@ -146,7 +146,7 @@ def _translate(args: argparse.Namespace) -> int:
         args.input,
         args.output,
         how=args.fit,
-        cues=[*cues, *map(lora_cue, args.lora_at)],
+        cues=[*map(lora_cue, args.lora_at), *cues],  # a re-warm at the same moment sees both
         on_cut=args.on_cut,
         record=args.record,
         side_by_side=args.side_by_side,

@@ -52,12 +52,14 @@ class VideoModel:
             # The plain kind: diffusers' warns of modules to keep in float32, of which these have none.
             nn.Module.to(part, device=device, dtype=dtype)
         self.depth.to(device)
+        self.unet.revision += 1  # whatever was recorded from where the weights lay must be recorded anew
         return self
 
     def channels_last(self) -> VideoModel:
         """Lay out UNet and VAE as convolutions and streamed attention like it best, in place. Values stay."""
         for part in (self.unet, self.vae):
             nn.Module.to(part, memory_format=torch.channels_last)
+        self.unet.revision += 1
         return self
 
     @property
@@ -140,6 +142,7 @@ class VideoModel:
             raise UsageError("the model has LoRA adapters; bake or remove them before it is saved")
         for part in (self.unet, self.vae):  # files hold tensors in the plain layout
             nn.Module.to(part, memory_format=torch.contiguous_format)
+        self.unet.revision += 1
         self.unet.save_pretrained(folder / "unet")
         self.vae.save_pretrained(folder / "vae")
         self.text.save(folder)

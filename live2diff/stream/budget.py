@@ -54,5 +54,6 @@ _ADVICE = "choose a smaller --size or fewer --steps, or close what else uses it"
 
 def _free(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     return psutil.virtual_memory().available

@@ -17,7 +17,7 @@ import torch
 
 from live2diff.errors import UsageError
 from live2diff.images import to_tensor, to_uint8
-from live2diff.interop.lora import set_lora_scales
+from live2diff.interop.lora import check_lora_names, set_lora_scales
 from live2diff.model.video_model import VideoModel
 from live2diff.stream.fade import Fade
 from live2diff.stream.pipeline import Pipeline, Switches
@@ -64,7 +64,9 @@ class Stream:
     ):
         if noise not in ("fresh", "fixed"):
             raise UsageError(f"noise={noise!r}: expected fresh or fixed")
-        self.model = model
+        self.model, self.prompt = model, prompt
+        self._revision = model.unet.revision  # of the weights that `text` was made with
+        self._settling = 0  # frames until nothing from before a change is left, but the warm-up
         if seat is None:
             self.pipeline, self._seat = Pipeline(model, [prompt], size, steps, switches), 0
         else:
@@ -123,7 +125,11 @@ class Stream:
 
     def begin(self, frame: np.ndarray) -> list[np.ndarray] | None:
         """The half of `push` before the pipeline runs; what is done already if it need not run."""
+        frame = frame.copy()  # the caller may fill the same array again; and views may run backwards
         self._recent.append(frame)
+        self._settling = max(self._settling - 1, 0)
+        if self._revision != self.model.unet.revision:
+            self._encode_again()
         if self._fade is not None:
             self.text, over = self._fade.step()
             self._fade = None if over else self._fade
@@ -184,14 +190,18 @@ class Stream:
             raise UsageError(f"memory={memory!r}: expected keep, rewarm or restart")
         if blend < 0 or (blend and memory != "keep"):
             raise UsageError(f"blend={blend}: expected 0 or more, and only 0 with memory={memory}")
+        check_lora_names(self.model, loras or {})  # before anything is done
         gathering = self.warmup > 0 and not self._warm  # there is no past yet
         done = self.flush() if memory == "restart" or (memory == "rewarm" and not gathering) else []
         if loras:
             set_lora_scales(self.model, loras)
+            self._encode_again()
         if prompt is not None:
-            states = self.model.text([prompt]).to(self.text)
+            self.prompt, states = prompt, self.model.text([prompt]).to(self.text)
             self._fade = Fade(self.text.clone(), states, blend) if blend else None
             self.text = self.text if blend else states
+        if prompt is not None or loras:
+            self._settling = blend + self.model.settings.window - self.warmup + self.schedule.rows - 1
         if memory == "restart":
             self._forget()
         elif memory == "rewarm" and not gathering:
@@ -205,8 +215,18 @@ class Stream:
 
     @property
     def unsettled(self) -> bool:
-        """Whether an equal frame would not give an equal picture: warm-up frames gather, or text blends."""
-        return bool(self._first) or self._fade is not None
+        """Whether an equal frame would not give an equal picture: warm-up frames gather, text blends, or
+        frames that were denoised before a change are still remembered."""
+        return bool(self._first) or self._settling > 0
+
+    def _encode_again(self) -> None:
+        """Follow a change of LoRA, which may adapt the text encoder too."""
+        self._revision = self.model.unet.revision
+        states = self.model.text([self.prompt]).to(self.text)
+        if self._fade is not None:
+            self._fade.end = states
+        else:
+            self.text = states
 
     def _forget(self) -> None:
         self.pipeline.forget(self._seat)
@@ -267,6 +287,8 @@ class Stream:
         state |= {
             "timesteps": self.schedule.timesteps.clone(),
             "text": self.text.clone(),
+            "prompt": torch.tensor(list(self.prompt.encode()), dtype=torch.uint8),
+            "settling": torch.tensor(self._settling),
             "warm": torch.tensor(self._warm),
             "first": _stack(self._first),
             "recent": _stack(self._recent),
@@ -292,6 +314,8 @@ class Stream:
         self.pipeline.load_state_dict(self._seat, state)
         device = self.model.device
         self.text = state["text"].clone().to(device)
+        self.prompt = bytes(state["prompt"].tolist()).decode()
+        self._settling = int(state["settling"])
         self._live = [bool(live) for live in state["live"]]
         self._warm = bool(state["warm"])
         self._first = _unstack(state["first"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from live2diff import machine
 from live2diff.errors import UsageError
@@ -77,10 +78,12 @@ def translate(
         if output == PIPE:  # it carries frames only
             stack.enter_context(redirect_stdout(sys.stderr))
         source = stack.enter_context(open_source(input))
-        model = setup.load()
+        with advise_when_full():
+            model = setup.load()
+            stream = setup.begin(model)
         warn_of_long(model, [setup.prompt, *(cue.change.prompt or "" for cue in cues)])
         _check_loras(model, cues)
-        stream, script = setup.begin(model), Script(cues)
+        script = Script(cues)
         cuts = LiveCuts(stream.warmup) if on_cut == "rewarm" else None
 
         def changes(number: int, frame: Frame) -> Iterable[Change]:
@@ -90,8 +93,13 @@ def translate(
 
         recorder = None
         if record is not None:
+            found = {
+                "export": str(Path(setup.export).absolute()),
+                "loras": tuple((str(Path(path).absolute()), scale) for path, scale in setup.loras),
+            }
             facts = {
-                "setup": replace(setup, export=str(Path(setup.export).absolute())).to_dict(),
+                "setup": replace(setup, **found).to_dict(),
+                "threads": torch.get_num_threads(),  # sums are split among them, which shows in the last bits
                 "identity": identity(setup, model),
                 "input": input,
                 "device": str(model.device),
@@ -139,9 +147,12 @@ def replay(
         session = stack.enter_context(Session(folder))
         setup = session.setup()
         setup = replace(setup, export=export or setup.export, device=device or session.device)
-        model = setup.load()
-        check_identity(session.facts.get("identity", {}), setup, model, str(folder))
-        stream, compared = setup.begin(model), 0
+        torch.set_num_threads(session.threads)
+        with advise_when_full():
+            model = setup.load()
+            check_identity(session.facts.get("identity", {}), setup, model, str(folder))
+            stream = setup.begin(model)
+        compared = 0
 
         def compare(_: np.ndarray, after: np.ndarray) -> None:
             nonlocal compared

@@ -49,7 +49,9 @@ class Recorder:
         write_json(folder / _FACTS, {"format": _FORMAT, "size": size, "rate": rate, **facts})
         with ExitStack() as stack:
             self._log = stack.enter_context(open(folder / _LOG, "w", encoding="utf-8"))
-            self._video = stack.enter_context(av.open(str(folder / _FRAMES), "w"))
+            # What a kill leaves can be read: every picture is on its way to the disk before its log line.
+            options = {"flush_packets": "1", "cluster_time_limit": "0"}
+            self._video = stack.enter_context(av.open(str(folder / _FRAMES), "w", options=options))
             self._stream = self._video.add_stream("ffv1", rate=25)  # the log has the times
             self._stream.width, self._stream.height = size
             self._stream.pix_fmt = "bgr0"
@@ -108,7 +110,16 @@ class Session(Source):
             ]
             self._outputs = [str(line["out"]) for line in self._lines if "out" in line]
             self._changes = self._read_changes()
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, AttributeError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            ZeroDivisionError,
+            AttributeError,
+            RecursionError,
+            OverflowError,
+        ) as error:
             raise DataError(f"{folder}: is damaged ({error}); record it again") from error
         self.frames = len(self._moments)
 
@@ -137,6 +148,12 @@ class Session(Source):
     def device(self) -> str:
         """The device it was recorded on."""
         return str(self.facts.get("device", "auto"))
+
+    @property
+    def threads(self) -> int:
+        """Of the processor, when it was recorded."""
+        threads = self.facts.get("threads")
+        return threads if type(threads) is int and 1 <= threads <= 1024 else 1
 
     def changes(self, frame: int) -> list[Change]:
         """What was changed before frame number `frame`, from 0."""

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from live2diff.devices import find_device
 from live2diff.errors import DataError, UsageError
 from live2diff.interop.lora import add_lora, merge_loras
@@ -33,7 +35,7 @@ class Setup:
             fused, which costs nothing per frame.
         similar_frame_skip: see `SkipStill`; None denoises every frame.
         device: "auto" takes a GPU when there is one.
-        dtype: fp32, fp16 or bf16; None computes in the precision the export is stored in.
+        dtype: fp32, fp16 or bf16; None is fp32.
         switches: how a tick is computed.
     """
 
@@ -64,6 +66,8 @@ class Setup:
     def load(self) -> VideoModel:
         """The model with its LoRA, on its device. Raises CheckpointError, UsageError, SetupError."""
         device = find_device(self.device, "--device")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # events, graphs and kernels go to the current one
         model = load_model(self.export)
         if self.live_loras:
             for path, scale in self.loras:

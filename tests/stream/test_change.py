@@ -11,7 +11,15 @@ import torch
 from live2diff.errors import UsageError
 from live2diff.interop.lora import add_lora, lora_names, remove_lora
 from live2diff.stream import Stream
-from tests.interop.lora.files import ATTENTION, MOTION, diffusers_peft, random_pairs, save
+from tests.interop.lora.files import (
+    ATTENTION,
+    MOTION,
+    TEXT_ATTENTION,
+    diffusers_peft,
+    kohya,
+    random_pairs,
+    save,
+)
 from tests.stream.test_engine import SIZE, run, together, video
 
 STEPS = (20, 30, 40)
@@ -148,3 +156,33 @@ def test_wrong_changes_are_refused(model):
     for wrong in ({"memory": "reset"}, {"blend": -1}, {"blend": 3, "memory": "rewarm"}):
         with pytest.raises(UsageError, match="expected"):
             stream.change("b", **wrong)
+
+
+def test_a_lora_of_the_text_encoder_follows_its_strength(model, tmp_path):
+    model = copy.deepcopy(model)
+    add_lora(
+        model, save(kohya(random_pairs(model, TEXT_ATTENTION)), tmp_path / "ink.safetensors"), 0.0, name="ink"
+    )
+    stream = new(model)
+    push(stream, video(9))
+    before = stream.text.clone()
+    stream.change(loras={"ink": 1.0})
+    push(stream, video(1))
+    assert not torch.equal(stream.text, before) and torch.equal(stream.text, model.text(["a"]))
+
+
+def test_an_unknown_lora_changes_nothing_and_loses_nothing(model, tmp_path):
+    model = copy.deepcopy(model)
+    add_lora(
+        model,
+        save(diffusers_peft(random_pairs(model, ATTENTION)), tmp_path / "ink.safetensors"),
+        0.0,
+        name="ink",
+    )
+    frames = video(20)
+    expected = together(run(new(model), frames))
+    stream = new(model)
+    done = push(stream, frames[:12])
+    with pytest.raises(UsageError, match="'oil'"):
+        stream.change("b", loras={"ink": 1.5, "oil": 1.0}, memory="restart")
+    assert np.array_equal([*done, *push(stream, frames[12:]), *stream.flush()], expected)

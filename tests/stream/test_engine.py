@@ -181,3 +181,20 @@ def test_state_of_other_steps_is_refused(model):
     state = Stream(model, "x", size=SIZE, steps=(20, 30)).state_dict()
     with pytest.raises(ValueError, match="timesteps"):
         Stream(model, "x", size=SIZE, steps=(30, 40)).load_state_dict(state)
+
+
+def test_the_caller_may_fill_one_array_again_and_again(model):
+    frames, buffer = video(14), np.empty((SIZE[1], SIZE[0], 3), np.uint8)
+    stream, done = Stream(model, "x", size=SIZE), []
+    for frame in frames:
+        buffer[:] = frame
+        done += stream.push(buffer)
+    assert np.array_equal([*done, *stream.flush()], together(run(Stream(model, "x", size=SIZE), frames)))
+
+
+def test_a_view_that_runs_backwards_is_a_frame(model):
+    frames = video(12)
+    mirrored = [np.ascontiguousarray(frame[:, ::-1]) for frame in frames]
+    expected = together(run(Stream(model, "x", size=SIZE), mirrored))
+    got = together(run(Stream(model, "x", size=SIZE), [frame[:, ::-1] for frame in frames]))
+    assert np.array_equal(got, expected)

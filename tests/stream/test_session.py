@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -105,6 +107,28 @@ def test_what_came_before_a_kill_can_be_played(recorded, tmp_path, capsys):
     assert "recorded frames came out again, bit for bit" in capsys.readouterr().out
 
 
+def test_a_killed_session_plays_until_the_kill(export, clip, tmp_path, capsys):
+    """kill -9: nothing is closed, nothing flushed by us."""
+    child = os.fork()
+    if child == 0:
+        push = Stream.push
+        calls = []
+
+        def dying(self, frame):
+            calls.append(None)
+            if len(calls) == 20:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return push(self, frame)
+
+        Stream.push = dying
+        stream(export, clip, tmp_path / "out.mp4", "--record", str(tmp_path / "session"))
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert replay(tmp_path / "session") == 0
+    said = capsys.readouterr().out
+    assert "18 of 18 recorded frames" in said  # of 19 denoised, one was in the pipeline
+
+
 @pytest.mark.parametrize(
     ("file", "content", "code", "words"),
     [
@@ -136,9 +160,6 @@ def test_a_session_is_not_written_over(export, clip, recorded, tmp_path, capsys)
 
 
 def test_a_signal_leaves_a_session_that_plays(export, clip, tmp_path, monkeypatch, capsys):
-    import os
-    import signal
-
     folder = tmp_path / "session"
     with monkeypatch.context() as patch:
         patch.setattr(Stream, "push", at_frame(12, lambda: os.kill(os.getpid(), signal.SIGTERM)))

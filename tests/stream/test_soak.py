@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 
 import numpy as np
@@ -26,9 +27,9 @@ def size_at(number: int) -> tuple[int, int]:
     return SIZES[number // RESTART_EVERY % len(SIZES)]
 
 
-def play(stream: Stream, first: int, last: int, watch=lambda number, stream: None) -> np.ndarray:
-    """Frames [first, last) with their changes; returns the last picture that came out."""
-    shown = None
+def play(stream: Stream, first: int, last: int, watch=lambda number, stream: None) -> list[bytes]:
+    """Frames [first, last) with their changes; returns the hash of each picture that came out."""
+    shown = []
     for number in range(first, last):
         if number % RESTART_EVERY == 0 and number:
             stream = Stream(stream.model, f"session {number}", size=size_at(number), seed=number)
@@ -38,9 +39,8 @@ def play(stream: Stream, first: int, last: int, watch=lambda number, stream: Non
             memory, blend = ("keep", 5) if keep else ("rewarm", 0)
             done += stream.change(f"prompt {number}", memory=memory, blend=blend)
         done += stream.push(frame(number))
-        shown = done[-1] if done else shown
+        shown += [hashlib.sha256(picture.tobytes()).digest() for picture in done]
         watch(number, stream)
-    assert shown is not None
     return shown
 
 
@@ -61,7 +61,7 @@ def test_ten_thousand_frames(model):
             files.add(len(os.listdir("/proc/self/fd")))
             cache.setdefault(stream.size, set()).add(stream.memory_bytes)
 
-    last = play(Stream(model, "a", size=SIZES[0]), 0, FRAMES, watch)
+    shown = play(Stream(model, "a", size=SIZES[0]), 0, FRAMES, watch)
 
     numbers, sizes = np.array(rss).T
     slope = np.polyfit(numbers, sizes, 1)[0] * (FRAMES - SETTLED)  # growth over the run, by a fitted line
@@ -72,4 +72,5 @@ def test_ten_thousand_frames(model):
 
     restored = Stream(model, "z", size=size_at(RESTORED_AT), seed=9)
     restored.load_state_dict(state)
-    assert np.array_equal(play(restored, RESTORED_AT, FRAMES), last)
+    again = play(restored, RESTORED_AT, FRAMES)
+    assert len(again) > 900 and again == shown[-len(again) :]

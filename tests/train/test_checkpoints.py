@@ -21,6 +21,7 @@ from tests.train.runs import FAST, run
 from tests.train.shards import make_dataset
 from train.checkpoints import commit, prune
 from train.module import Diffusion
+from train.resume import set_aside
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,22 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         fake(tmp_path, updates, val_loss=loss)
     prune(tmp_path, keep=1)
     assert [path.name for path in checkpoints(tmp_path)] == ["step-000002", "step-000004"]
+
+
+def test_a_loss_that_is_no_number_is_not_the_best(tmp_path):
+    for updates, loss in ((1, float("nan")), (2, 0.2), (3, 0.4)):
+        fake(tmp_path, updates, val_loss=loss)
+    prune(tmp_path, keep=1)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-000002", "step-000003"]
+
+
+def test_what_is_damaged_does_not_count_as_newest(tmp_path):
+    good, _, damaged = (fake(tmp_path, updates) for updates in (1, 2, 9))
+    set_aside(tmp_path, checkpoints(tmp_path)[1])
+    assert not damaged.exists() and good.exists()
+    written = fake(tmp_path, 3)
+    prune(tmp_path, keep=1)
+    assert checkpoints(tmp_path) == [written]
 
 
 def test_the_only_whole_one_is_never_removed(tmp_path):

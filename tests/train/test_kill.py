@@ -138,6 +138,19 @@ def test_killed_at_a_named_point(nursery, dataset, tmp_path, point):
     kill_and_continue(nursery, dataset, tmp_path, 0, 1, point)
 
 
+def test_a_signal_to_one_of_two_ranks_stops_both(nursery, dataset, tmp_path):
+    run = Run(nursery, dataset, tmp_path / "stopped", 0, 2)
+    run.arguments += ["trainer.updates=500", "validation=off"]
+    pids = run.start()
+    end, rows = time.monotonic() + 120, run.folder / "run/metrics.csv"
+    while not rows.exists() or rows.read_text().count("\n") < 3:
+        assert time.monotonic() < end, run.words()
+        time.sleep(0.1)
+    os.kill(pids[1], signal.SIGTERM)
+    assert run.finish(pids) == [143, 143], run.words()
+    assert "stopped after update" in run.words()
+
+
 def test_one_of_two_ranks_is_killed(nursery, dataset, tmp_path):
     """The other must not wait for ever: it ends with one line that says what to do."""
     run = Run(nursery, dataset, tmp_path / "run", 0, 2)

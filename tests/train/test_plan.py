@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_written_is_told(dataset, tmp_path, monkeypatch,
         raise OSError(30, "Read-only file system")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr("train.resume.tempfile.TemporaryFile", refuse)
     assert main(["train", *FAST, f"data.path={dataset}", "--dry-run"]) == 5
     assert f"error: {tmp_path}: cannot be written (Read-only file system)" in capsys.readouterr().err
 

@@ -66,3 +66,13 @@ def test_a_model_without_depth_branch_has_none_to_train():
 def test_nothing_at_all_is_refused():
     with pytest.raises(UsageError, match=r"trainer.trainable=\[\]: nothing would be trained"):
         choose_trainable(torch.nn.Linear(1, 1), [])
+
+
+def test_without_depth_the_depth_branch_has_no_part():
+    """It is in no forward pass: processes would wait for its gradients for ever."""
+    unet = make_unet()
+    choose_trainable(unet, ["all"], depth=False)
+    trained = {name for name, parameter in unet.named_parameters() if parameter.requires_grad}
+    assert trained and not any(name.startswith("depth_branch.") for name in trained)
+    with pytest.raises(UsageError, match="without trainer.depth=true nothing would be trained"):
+        choose_trainable(unet, ["depth"], depth=False)

@@ -11,6 +11,7 @@ save_lora(extract_lora(model, name), "out.safetensors", "kohya")
 from live2diff.interop.lora.attach import (
     add_lora,
     bake_lora,
+    check_lora_names,
     extract_lora,
     fuse_lora,
     lora_names,
@@ -27,6 +28,7 @@ from live2diff.interop.lora.save import save_lora
 __all__ = [
     "add_lora",
     "bake_lora",
+    "check_lora_names",
     "extract_lora",
     "fit",
     "fuse_lora",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -85,12 +85,18 @@ def lora_names(model: VideoModel) -> list[str]:
     return list(dict.fromkeys(name for _, _, site in _sites(model) for name in site.lora_A))
 
 
+def check_lora_names(model: VideoModel, names: Iterable[str]) -> None:
+    """Raises UsageError unless the model has adapters of these names."""
+    for name in names:
+        _need_known(model, name)
+
+
 @torch.no_grad()
 def set_lora_scales(model: VideoModel, scales: Mapping[str, float]) -> None:
     """Set the strength of adapters by name; takes effect with the next forward pass. Raises UsageError."""
     _need_unfused(model)
+    check_lora_names(model, scales)
     for name, scale in scales.items():
-        _need_known(model, name)
         for _, _, site in _sites(model):
             if name in site.lora_A:
                 site.set_scale(name, float(scale))
