@@ -50,6 +50,7 @@ def gradients(dataset, *overrides: str) -> tuple[float, dict[str, torch.Tensor]]
     config = load_config([*FAST, *SMALL, f"data.path={dataset}", "trainer.depth=true", *overrides])
     module = Diffusion(as_trained(build(config["model"], 0), config), config["trainer"], config["optim"])
     randomise(module.unet)
+    module.unet.train()  # what validates is not compiled
     _, clips = module_and_clips(dataset)
     loss = module.loss(take(clips, 2))
     loss.backward()
