@@ -42,6 +42,8 @@ def quick_compile(monkeypatch):
     def use(backend: str) -> None:
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
 
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()  # of the whole process: another test may have compiled before
     yield use
     torch._dynamo.reset()
 
