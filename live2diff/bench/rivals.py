@@ -8,7 +8,8 @@
     chunks    diffusers' `UNetMotionModel`, 16 frames at a time, as its video-to-video pipelines run it.
               Another function: every frame of a chunk sees all others, and no chunk sees the last one.
 
-Each is called like `CausalUNet.step` and gives the rows' prediction.
+Each is called like `CausalUNet.step` and gives the rows' prediction. Their convolutions are torch's own, see
+`live2diff.model.convolution`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from __future__ import annotations
 from collections import deque
 
 import torch
-from diffusers import UNetMotionModel
 from diffusers.models.attention_processor import Attention
 
+from live2diff.bench.models import stock_unet
 from live2diff.model.constants import project_encoding
+from live2diff.model.convolution import as_the_library_does
 from live2diff.model.unet import CausalUNet
 
 CHUNK = 16  # frames
@@ -45,6 +47,7 @@ class Listing:
                 cache[layer] = torch.randn(shape, device=self.unet.device).to(self.unet.dtype)
         self.count = self.unet.window
 
+    @as_the_library_does()
     @torch.no_grad()
     def warm_up(
         self,
@@ -57,6 +60,7 @@ class Listing:
         self.count = 0
         return self.unet._denoise_clips(sample, timesteps, text, depth, _ListingWarmUp(self))
 
+    @as_the_library_does()
     @torch.no_grad()
     def step(
         self,
@@ -83,13 +87,10 @@ class Listing:
         q = q + pe_q[last]
         k = self.keys[layer] + pe_k[:window]
         v = self.values[layer] + pe_v[:window]
-        q, k, v = (_to_batch(attn, t.flatten(0, 1)) for t in (q, k, v))  # (T * P * h, 1 or L, d)
         hidden = torch.arange(window, device=x.device) > last
         mask = torch.zeros(window, dtype=x.dtype, device=x.device).masked_fill(hidden, float("-inf"))
-        mask = mask.repeat(len(q), 1, 1)
-        weight = (torch.bmm(q, k.transpose(1, 2)) * attn.scale + mask).softmax(-1)
-        out = torch.bmm(weight, v).unflatten(0, (-1, attn.heads)).transpose(1, 2).flatten(2)
-        return attn.to_out[0](out)
+        mask = mask.repeat(len(x) * attn.heads, 1, 1)
+        return _by_products(attn, *(t.flatten(0, 1) for t in (q, k, v)), mask)
 
 
 class _ListingWarmUp:
@@ -105,10 +106,7 @@ class _ListingWarmUp:
             cache[layer] = new.new_zeros(self.listing.rows, pixels, self.listing.unet.window, new.shape[-1])
             cache[layer][:, :, : self.frames] = new.unflatten(0, (self.listing.rows, -1))
         x = x + pe[: self.frames]
-        q, k, v = (_to_batch(attn, project(x)) for project in (attn.to_q, attn.to_k, attn.to_v))
-        weight = (torch.bmm(q, k.transpose(1, 2)) * attn.scale).softmax(-1)
-        out = torch.bmm(weight, v).unflatten(0, (-1, attn.heads)).transpose(1, 2).flatten(2)
-        return attn.to_out[0](out)
+        return _by_products(attn, *(project(x) for project in (attn.to_q, attn.to_k, attn.to_v)))
 
 
 class NoCache:
@@ -124,6 +122,7 @@ class NoCache:
         self.first = list(_joined(sample, depth).unbind(2))
         self.recent.clear()
 
+    @as_the_library_does()
     @torch.no_grad()
     def step(
         self,
@@ -143,13 +142,7 @@ class Chunks:
     """diffusers' own UNet with our weights, shared; it has no depth branch."""
 
     def __init__(self, unet: CausalUNet):
-        with torch.device("meta"):
-            self.unet = UNetMotionModel(**_stock_config(unet))
-        weights = {
-            name: tensor for name, tensor in unet.state_dict().items() if not name.startswith("depth_branch.")
-        }
-        self.unet.load_state_dict(weights, assign=True)
-        self.unet.eval()
+        self.unet = stock_unet(unet).eval()
 
     @torch.no_grad()
     def step(self, sample: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
@@ -158,15 +151,15 @@ class Chunks:
         return self.unet(sample, timestep, states).sample
 
 
-def _stock_config(unet: CausalUNet) -> dict:
-    """Our configuration without what diffusers' class does not know."""
-    own = ("window", "warmup", "depth_channels")
-    return {name: value for name, value in unet.config.items() if name not in own and name[0] != "_"}
-
-
-def _to_batch(attn: Attention, x: torch.Tensor) -> torch.Tensor:
-    """(B, S, C) -> (B * h, S, d)."""
-    return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2).flatten(0, 1).contiguous()
+def _by_products(
+    attn: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | float = 0.0
+) -> torch.Tensor:
+    """Attention as the listings write it: q (B, N, C); k and v (B, S, C); mask (B * h, N, S), added."""
+    q, k, v = (
+        t.unflatten(-1, (attn.heads, -1)).transpose(1, 2).flatten(0, 1).contiguous() for t in (q, k, v)
+    )  # (B * h, N or S, d)
+    weight = (torch.bmm(q, k.transpose(1, 2)) * attn.scale + mask).softmax(-1)
+    return attn.to_out[0](torch.bmm(weight, v).unflatten(0, (-1, attn.heads)).transpose(1, 2).flatten(2))
 
 
 def _joined(sample: torch.Tensor, depth: torch.Tensor | None) -> torch.Tensor:

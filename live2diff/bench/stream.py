@@ -1,6 +1,9 @@
 """The measurement behind `bench stream`: frames per second, delay and memory of a stream, and of its UNet
 alone beside other ways to compute the same.
 
+What one frame needs is in its call, whatever the way: the depth branch of the frame that enters included.
+What a stream computes once for a prompt is not in ours, and is in the others', which know no such thing.
+
 Ways are measured in turn, call by call, so that whatever else the machine does meets all of them alike. What
 is excluded from the figures: warm-up frames, `EXCLUDED` ticks after them, and one call of every way that is
 called more than once.
@@ -22,7 +25,7 @@ from live2diff.bench.rivals import CHUNK, Chunks, Listing, NoCache
 from live2diff.errors import UsageError
 from live2diff.model.video_model import VideoModel
 from live2diff.stream.engine import Stream
-from live2diff.stream.pipeline import Switches
+from live2diff.stream.pipeline import Switches, record
 
 RIVALS = ("listing", "no_cache", "chunks")
 EXCLUDED = 3  # ticks
@@ -166,12 +169,18 @@ def _ours(model: VideoModel, case: Case, switches: Switches) -> Way:
     memory.count.fill_(unet.window)  # every slot is visible, as after the first frames
     live = torch.ones(case.rows, dtype=torch.bool, device=model.device)
     constants = unet.constants(_timesteps(model, case), model.text(["a street"]).to(unet.dtype))
-    residual = unet.depth_residual(depth).detach()
-    advance = unet.advance
+    entering, waiting = depth[:1], unet.depth_residual(depth[1:])
+
+    @torch.no_grad()
+    def tick() -> torch.Tensor:
+        residual = torch.cat([unet.depth_residual(entering), waiting])  # the others' is kept
+        return unet.advance(memory, sample, constants, residual, live, switches.kernel == "triton")
+
+    call = tick
     if switches.compile:
         backend = switches.compile if isinstance(switches.compile, str) else "inductor"
-        advance = torch.compile(advance, fullgraph=True, dynamic=False, backend=backend)
-    return lambda: advance(memory, sample, constants, residual, live, switches.kernel == "triton"), 1
+        call = torch.compile(tick, fullgraph=True, dynamic=False, backend=backend)
+    return (record(call).replay if switches.cuda_graph else call), 1
 
 
 def _rivals(model: VideoModel, case: Case, names: Sequence[str]) -> dict[str, Way]:

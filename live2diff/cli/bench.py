@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import resource
 import tempfile
 from pathlib import Path
 
 from live2diff.cli import bench_stream
+from live2diff.cli.arguments import add_device, add_json, check_json
 from live2diff.errors import UsageError
 
 _REPEATS = 5  # of each measurement of reading, see train/bench_data.py
@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     data.add_argument("settings", nargs="*", metavar="key=value", help="see conf/prep/default.yaml")
     data.add_argument("--videos", metavar="DIR", help="a folder of videos (default: a few toy videos)")
     data.add_argument("--seconds", type=float, default=10, help="for each way of reading (default 10)")
-    data.add_argument("--json", metavar="FILE", help="write the figures there too")
+    add_json(data)
     data.set_defaults(run=_data)
     train = bench.add_parser(
         "train", help="our training step against a plain one, on the same data and weights"
@@ -37,8 +37,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--batch", type=int, default=1, help="clips per step (default: 1)")
     train.add_argument("--steps", type=int, default=10, help="measured steps of each loop (default: 10)")
     train.add_argument("--compile", action="store_true", help="also our step compiled; takes minutes")
-    train.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    train.add_argument("--json", metavar="FILE", help="write the figures there too")
+    add_device(train)
+    add_json(train)
     train.set_defaults(run=_train)
     bench_stream.add(bench)
 
@@ -46,7 +46,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _data(args: argparse.Namespace) -> int:
     if not 0 < args.seconds <= 3600:
         raise UsageError(f"--seconds {args.seconds:g}: expected more than 0 and at most 3600")
-    _check_json(args.json)
+    check_json(args.json)
     from live2diff.files import write_json
     from live2diff.machine import describe
     from live2diff.terminal import quiet_libraries
@@ -128,9 +128,4 @@ def _check_train(args: argparse.Namespace, size: int) -> None:
         raise UsageError(f"--frames {args.frames}: expected 9 to 24")
     if size < 32 or size % 32:
         raise UsageError(f"--size {size}: expected a multiple of 32")
-    _check_json(args.json)
-
-
-def _check_json(path: str | None) -> None:
-    if path and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise UsageError(f"--json {path}: no such folder")
+    check_json(args.json)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
-from live2diff.cli.arguments import add_switches, size, steps, switches_of
+from live2diff.cli.arguments import add_device, add_json, add_switches, check_json, size, steps, switches_of
 from live2diff.errors import UsageError
 
 
@@ -21,19 +20,18 @@ def add(bench: argparse._SubParsersAction) -> None:
     )
     stream.add_argument("--frames", type=int, default=20, help="timed for each figure (default 20)")
     stream.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32")
-    stream.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_device(stream)
     stream.add_argument("--threads", type=int, help="of the processor (default: PyTorch's choice)")
     stream.add_argument(
         "--rivals", default="listing,no_cache,chunks", metavar="A,…", help="which others; '' for none"
     )
     add_switches(stream)
-    stream.add_argument("--json", metavar="FILE", help="write the figures there too")
+    add_json(stream)
     stream.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.json and not os.path.isdir(os.path.dirname(os.path.abspath(args.json))):
-        raise UsageError(f"--json {args.json}: no such folder")
+    check_json(args.json)
     if args.threads is not None and not 1 <= args.threads <= 1024:
         raise UsageError(f"--threads {args.threads}: expected 1 to 1024")
     import torch
@@ -45,6 +43,7 @@ def _run(args: argparse.Namespace) -> int:
     from live2diff.devices import find_device
     from live2diff.files import write_json
     from live2diff.machine import describe
+    from live2diff.model.folder import DTYPES
     from live2diff.terminal import progress, quiet_libraries
 
     quiet_libraries()
@@ -55,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
     switches.check(device)
     if args.threads:
         torch.set_num_threads(args.threads)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[args.dtype]
+    dtype = DTYPES[args.dtype]
     machine = describe("torch", "diffusers", "triton")
     machine |= {"threads": torch.get_num_threads(), "command": " ".join(["live2diff", *sys.argv[1:]])}
     if device.type == "cuda":

@@ -17,7 +17,7 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
 
 from live2diff.memory import Precision, StreamMemory
-from live2diff.model import masks
+from live2diff.model import convolution, masks
 from live2diff.model.attention import ClipView, StepView, View, WarmUpView
 from live2diff.model.constants import Constants, TextAttention, project_encoding
 from live2diff.model.depth_branch import DepthBranch
@@ -112,6 +112,7 @@ class CausalUNet(UNetMotionModel):
         )
         self._install_temporal_transformers()
         self._install_text_attention()
+        convolution.install(self)
         # Whoever changes weights of a model that may be streaming adds one: streams then compute their
         # `Constants` anew.
         self.revision = 0
