@@ -8,6 +8,8 @@ import torch
 
 from live2diff.errors import SetupError, UsageError
 
+DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+
 
 def find_device(name: str, setting: str) -> torch.device:
     """The device called `name`: "cpu", "cuda", "cuda:N", or "auto", a GPU where there is one.
@@ -16,7 +18,7 @@ def find_device(name: str, setting: str) -> torch.device:
         UsageError: another name; `setting` is named as what to change.
         SetupError: there is none such here.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+    if not DEVICE.fullmatch(name):
         raise UsageError(f"{setting}={name}: expected auto, cpu, cuda or cuda:N")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from live2diff.errors import UsageError
 
 if TYPE_CHECKING:
     from live2diff.stream.pipeline import Switches
@@ -26,6 +29,20 @@ def steps(text: str) -> tuple[int, ...]:
         return tuple(int(step) for step in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: write indices with commas, like 30,40") from None
+
+
+def add_device(command: argparse.ArgumentParser, default: str | None = "auto") -> None:
+    command.add_argument("--device", default=default, help="auto, cpu or cuda (default: auto)")
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", metavar="FILE", help="write the figures there too")
+
+
+def check_json(path: str | None) -> None:
+    """Raises UsageError, before anything is measured, where `add_json`'s file could not be written."""
+    if path and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise UsageError(f"--json {path}: no such folder")
 
 
 def add_switches(command: argparse.ArgumentParser) -> None:

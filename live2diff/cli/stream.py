@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from live2diff.cli.arguments import add_switches, size, steps, switches_of
+from live2diff.cli.arguments import add_device, add_switches, size, steps, switches_of
 from live2diff.errors import UsageError
 
 
@@ -81,7 +81,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     stream.add_argument(
         "--noise", choices=("fresh", "fixed"), default="fresh", help="per frame, or one for all"
     )
-    stream.add_argument("--device", help="auto, cpu or cuda (default: auto)")
+    stream.add_argument(
+        "--mask",
+        choices=("causal", "warmup_causal"),
+        help="who a frame sees, if not as trained: causal keeps no warm-up frames (Table 2, row B)",
+    )
+    add_device(stream, default=None)  # `replay` takes the recorded one
     stream.add_argument(
         "--dtype", choices=("fp32", "fp16", "bf16"), help="precision to compute in (default: fp32)"
     )
@@ -134,6 +139,7 @@ def _translate(args: argparse.Namespace) -> int:
         size=args.size,
         seed=args.seed,
         noise=args.noise,
+        mask=args.mask,
         loras=tuple((str(path), scale) for path, scale in map(parse_lora, args.lora)),
         live_loras=bool(args.lora_at),
         similar_frame_skip=args.similar_frame_skip,

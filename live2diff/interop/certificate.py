@@ -28,7 +28,7 @@ from live2diff.model.folder import check_files, read_config, short_name
 from live2diff.model.masks import Mask
 from live2diff.model.video_model import VideoModel
 from live2diff.terminal import progress
-from live2diff.weights import read_json, weights_hash
+from live2diff.weights import read_json
 
 FILE = "parity.json"
 FORMAT = "live2diff parity"
@@ -53,9 +53,7 @@ class Fingerprint:
 def fingerprint(model: VideoModel) -> Fingerprint:
     """Take the fingerprint of `model`, which is in float32 afterwards."""
     model.to("cpu", torch.float32)
-    modules = {"unet": model.unet, "vae": model.vae, "text_encoder": model.text.model, "depth": model.depth}
-    parts = {name: weights_hash(module) for name, module in modules.items()}
-    return Fingerprint(parts, _masked(model, _Probe.of(model)))
+    return Fingerprint(model.hashes(), _masked(model, _Probe.of(model)))
 
 
 def certify(

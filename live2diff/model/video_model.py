@@ -23,7 +23,7 @@ from live2diff.model.folder import read_config, write_config
 from live2diff.model.text import TextEncoder
 from live2diff.model.unet import CausalUNet
 from live2diff.settings import Settings
-from live2diff.weights import fit_weights, read_folder
+from live2diff.weights import fit_weights, read_folder, weights_hash
 
 R = TypeVar("R")
 
@@ -70,6 +70,11 @@ class VideoModel:
     def downscale(self) -> int:
         """Pixels per latent along a side."""
         return vae_io.downscale(self.vae)
+
+    def hashes(self) -> dict[str, str]:
+        """The weights of every part as a SHA-256, by the part's name in a model folder."""
+        parts = {"unet": self.unet, "vae": self.vae, "text_encoder": self.text.model, "depth": self.depth}
+        return {name: weights_hash(part) for name, part in parts.items()}
 
     # -- images and latents -------------------------------------------------------------------------------
 

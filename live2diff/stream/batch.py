@@ -60,6 +60,7 @@ class Batch:
         self._need(stream)
         done = stream.flush()
         self._seats[self._seats.index(stream)] = None
+        stream.leave()
         return done
 
     def push(self, frames: Mapping[Stream, np.ndarray]) -> dict[Stream, list[np.ndarray]]:

@@ -16,19 +16,20 @@ from live2diff.model.video_model import VideoModel
 _ALIVE = 12
 
 
-def check_memory(model: VideoModel, rows: int, size: tuple[int, int], cache_bytes: int) -> None:
+def check_memory(model: VideoModel, rows: int, warmup: int, size: tuple[int, int], cache_bytes: int) -> None:
     """Raises SetupError, with the estimate and what to change, if a stream of `rows` cannot fit.
 
     The estimate is the cache, which is exact, and the least that the UNet's features take: what is refused
     would have failed; what is not may fail still (`advise_when_full`).
 
     Args:
+        warmup: frames that are denoised together at the start.
         size: (width, height) of the frames, pixels.
         cache_bytes: of the stream's memory.
     """
     width, height = size
+    frames = max(rows, warmup)
     latents = width * height // model.downscale**2
-    frames = max(rows, model.settings.streamed_warmup)
     width_of_unet = model.unet.config["block_out_channels"][0]
     features = frames * latents * width_of_unet * _ALIVE * model.unet.dtype.itemsize
     needed, free = cache_bytes + features, _free(model.device)

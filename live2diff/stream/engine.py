@@ -20,7 +20,7 @@ from live2diff.images import to_tensor, to_uint8
 from live2diff.interop.lora import check_lora_names, set_lora_scales
 from live2diff.model.video_model import VideoModel
 from live2diff.stream.fade import Fade
-from live2diff.stream.pipeline import Pipeline, Switches
+from live2diff.stream.pipeline import Pipeline, StreamMask, Switches
 
 Noise = Literal["fresh", "fixed"]
 Memory = Literal["keep", "rewarm", "restart"]
@@ -42,9 +42,11 @@ class Stream:
         seed: same seed, same video.
         noise: `fresh` draws anew for every frame and step, as the paper's release; `fixed` keeps one draw per
             step for all frames, as StreamDiffusion does.
+        mask: who a frame sees; default: as the model was trained. `causal` with a model that was trained with
+            a warm-up keeps no frame for ever: recent ones fill its place (Live2Diff, Table 2, row B).
         switches: how the work is done, not what comes of it.
-        seat: a place in a pipeline that other streams share, see `live2diff.stream.batch`; size, steps and
-            switches are then the pipeline's.
+        seat: a place in a pipeline that other streams share, see `live2diff.stream.batch`; size, steps, mask
+            and switches are then the pipeline's.
 
     Raises:
         UsageError: a size or steps that cannot be.
@@ -59,21 +61,23 @@ class Stream:
         steps: tuple[int, ...] | None = None,
         seed: int = 0,
         noise: Noise = "fresh",
+        mask: StreamMask | None = None,
         switches: Switches = Switches(),  # noqa: B008 - frozen
         seat: tuple[Pipeline, int] | None = None,
     ):
         if noise not in ("fresh", "fixed"):
             raise UsageError(f"noise={noise!r}: expected fresh or fixed")
         self.model, self.prompt = model, prompt
+        self._place: int | None
         self._revision = model.unet.revision  # of the weights that `text` was made with
         self._settling = 0  # frames until nothing from before a change is left, but the warm-up
         if seat is None:
-            self.pipeline, self._seat = Pipeline(model, [prompt], size, steps, switches), 0
+            self.pipeline, self._place = Pipeline(model, [prompt], size, steps, switches, mask), 0
         else:
-            self.pipeline, self._seat = seat
+            self.pipeline, self._place = seat
             self.text = model.text([prompt])
         self.size, self.schedule = self.pipeline.size, self.pipeline.schedule
-        self.warmup = model.settings.streamed_warmup
+        self.warmup = self.pipeline.warmup
         self._generator = torch.Generator(model.device).manual_seed(seed)
         self._fixed = self._draw(self.schedule.rows) if noise == "fixed" else None
         self._first: list[np.ndarray] = []  # frames that wait for the warm-up to be complete
@@ -81,6 +85,16 @@ class Stream:
         self._fade: Fade | None = None  # a prompt that comes in over several frames
         self._warm = False
         self._live = [False] * (self.schedule.rows - 1)  # which rows below the first hold a frame
+
+    @property
+    def _seat(self) -> int:
+        if self._place is None:
+            raise UsageError("this stream has left its seat, which may be another's now; join for a new one")
+        return self._place
+
+    def leave(self) -> None:
+        """Give the seat up: whatever is asked of this stream from now on is refused."""
+        self._place = None
 
     @property
     def text(self) -> torch.Tensor:
@@ -116,7 +130,8 @@ class Stream:
         return self.finish(frame)
 
     def check(self, frame: np.ndarray) -> None:
-        """Raises UsageError: not a frame of this stream's size and kind."""
+        """Raises UsageError: not a frame of this stream's size and kind, or the stream has left its seat."""
+        _ = self._seat
         width, height = self.size
         if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
             raise UsageError(
@@ -148,7 +163,7 @@ class Stream:
 
         If there were fewer than the warm-up takes, the last one is held for the rest.
         """
-        done = []
+        _, done = self._seat, []
         if self._first:
             done += self._warm_up()
         while any(self._live):
@@ -186,6 +201,7 @@ class Stream:
         Raises:
             UsageError: `blend` below 0, or together with another memory than `keep`; an unknown LoRA.
         """
+        _ = self._seat  # refused before anything is done
         if memory not in ("keep", "rewarm", "restart"):
             raise UsageError(f"memory={memory!r}: expected keep, rewarm or restart")
         if blend < 0 or (blend and memory != "keep"):

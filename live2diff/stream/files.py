@@ -13,8 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from live2diff import machine
-from live2diff.errors import UsageError
+from live2diff.errors import DataError, UsageError
 from live2diff.interop.lora import lora_names
 from live2diff.model.video_model import VideoModel
 from live2diff.stream.budget import advise_when_full
@@ -25,7 +24,7 @@ from live2diff.stream.output import PIPE, check_output, open_sink
 from live2diff.stream.run import run
 from live2diff.stream.script import Change, Cue, Script
 from live2diff.stream.session import Recorder, Session, check_session_folder
-from live2diff.stream.setup import Setup, check_identity, identity, warn_of_long
+from live2diff.stream.setup import Setup, check_identity, identity, surroundings, warn_of_long
 from live2diff.stream.side_by_side import Strip, save_side_by_side
 from live2diff.stream.sink import NoSink, Sink
 from live2diff.stream.source import Frame, Source, open_source
@@ -99,11 +98,9 @@ def translate(
             }
             facts = {
                 "setup": replace(setup, **found).to_dict(),
-                "threads": torch.get_num_threads(),  # sums are split among them, which shows in the last bits
                 "identity": identity(setup, model),
                 "input": input,
-                "device": str(model.device),
-                "machine": machine.describe("torch", "diffusers"),
+                **surroundings(model.device),
             }
             recorder = stack.enter_context(Recorder(record, facts, stream.size, source))
         code = _play(source, stream, stack, output, how, changes, recorder, side_by_side, lambda *_: None)
@@ -151,12 +148,16 @@ def replay(
         with advise_when_full():
             model = setup.load()
             check_identity(session.facts.get("identity", {}), setup, model, str(folder))
-            stream = setup.begin(model)
-        compared = 0
+            session.check_loras(lora_names(model))
+            try:
+                stream = setup.begin(model)
+            except UsageError as error:  # not what the user asked for, but what was recorded
+                raise DataError(f"{folder}: its setup cannot be used ({error}); record it again") from error
+        here, compared = surroundings(model.device), 0
 
         def compare(_: np.ndarray, after: np.ndarray) -> None:
             nonlocal compared
-            session.check(compared, after)
+            session.check(compared, after, here)
             compared += 1
 
         def changes(number: int, _: Frame) -> Iterable[Change]:

@@ -13,7 +13,7 @@ Legend: N streams, T denoising rows, (C, h, w) a latent, C0 channels of the UNet
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Literal
 
@@ -28,6 +28,7 @@ from live2diff.model.video_model import VideoModel
 from live2diff.stream.budget import check_memory
 from live2diff.stream.schedule import RowSchedule
 
+StreamMask = Literal["causal", "warmup_causal"]
 _KEPT = ("noisy", "residual", "live", "low", "high", "ranged")  # between ticks, beside the memory
 
 
@@ -67,6 +68,7 @@ class Pipeline:
     in the last row.
 
     picture: (N, H, W, 3) uint8 RGB, what came out of the last rows.
+    warmup: frames that a stream denoises together at its start.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Pipeline:
         size: tuple[int, int] | None = None,
         steps: tuple[int, ...] | None = None,
         switches: Switches = Switches(),  # noqa: B008 - frozen
+        mask: StreamMask | None = None,
     ):
         """`prompts`: one for each stream; the others as for `live2diff.stream.Stream`."""
         settings, device, dtype = model.settings, model.device, model.unet.dtype
@@ -83,6 +86,10 @@ class Pipeline:
             raise UsageError(
                 "this model was trained with mask=bidirectional and cannot be streamed; train stage 1"
             )
+        if mask not in (None, "causal", "warmup_causal"):
+            raise UsageError(f"mask={mask!r}: expected causal or warmup_causal")
+        settings = replace(settings, mask=mask or settings.mask)
+        self.warmup = settings.streamed_warmup
         self.size = size = size or settings.size
         if min(size) < 8 or any(side % 8 for side in size):
             raise UsageError(f"size {size[0]}x{size[1]}: both sides must be multiples of 8")
@@ -96,9 +103,9 @@ class Pipeline:
         width, height = (side // model.downscale for side in size)
         self.latent = (model.unet.config.in_channels, height, width)
         shape = (self.streams * self.rows, height, width)
-        kind = {"warmup": settings.streamed_warmup, "precision": switches.memory}
+        kind = {"warmup": self.warmup, "precision": switches.memory}
         needed = model.unet.new_memory(*shape, **kind, device="meta").nbytes
-        check_memory(model, self.streams * self.rows, size, needed)
+        check_memory(model, self.streams * self.rows, self.warmup, size, needed)
         self.memory = model.unet.new_memory(*shape, **kind)
         count, waiting = self.streams, self.rows - 1
         pinned = device.type == "cuda"
@@ -287,13 +294,18 @@ class Pipeline:
     def _record(self) -> torch.cuda.CUDAGraph:
         """One tick as a CUDA graph. No stream is active meanwhile, so it leaves no trace."""
         self._active.zero_()
-        current, side = torch.cuda.current_stream(), torch.cuda.Stream()
-        side.wait_stream(current)
-        with torch.cuda.stream(side):
-            for _ in range(3):  # libraries choose their kernels and take their memory
-                self._call()
-        current.wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._call()
-        return graph
+        return record(self._call)
+
+
+def record(call: Callable[[], object]) -> torch.cuda.CUDAGraph:
+    """The kernels of `call`, which is called a few times, as a CUDA graph: it replays them in place."""
+    current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        for _ in range(3):  # libraries choose their kernels and take their memory
+            call()
+    current.wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 
 from live2diff.errors import DataError, UsageError
 from live2diff.files import write_json
+from live2diff.stream import session_form as form
 from live2diff.stream.script import Change
 from live2diff.stream.setup import Setup
 from live2diff.stream.source import Frame, Moment, Source
@@ -98,28 +99,10 @@ class Session(Source):
         if not (self._folder / _FACTS).is_file():
             raise UsageError(f"{folder}: is no recorded session (no {_FACTS})")
         try:
-            self.facts: dict[str, Any] = json.loads((self._folder / _FACTS).read_text(encoding="utf-8"))
-            if self.facts["format"] != _FORMAT:
-                raise DataError(f"{folder}: is a session of format {self.facts['format']}; update live2diff")
-            rate = [Fraction(text) for text in self.facts["rate"]]
-            lines = (self._folder / _LOG).read_text(encoding="utf-8").splitlines(keepends=True)
-            self._lines = [json.loads(line) for line in lines if line.endswith("\n")]  # a kill tears the last
-            super().__init__(str(folder), *rate)
-            self._moments = [
-                Moment(*(Fraction(text) for text in line["frame"])) for line in self._lines if "frame" in line
-            ]
-            self._outputs = [str(line["out"]) for line in self._lines if "out" in line]
-            self._changes = self._read_changes()
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            ZeroDivisionError,
-            AttributeError,
-            RecursionError,
-            OverflowError,
-        ) as error:
+            self.facts = self._read_facts()
+            super().__init__(str(folder), *self._rate())
+            self._read_log()
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{folder}: is damaged ({error}); record it again") from error
         self.frames = len(self._moments)
 
@@ -138,8 +121,8 @@ class Session(Source):
     def setup(self) -> Setup:
         """How the stream began. Raises DataError."""
         try:
-            return Setup.from_dict(self.facts["setup"])
-        except (KeyError, TypeError, ValueError, UsageError) as error:
+            return form.setup_of(self.facts["setup"])
+        except (ValueError, UsageError) as error:
             raise DataError(
                 f"{self._folder / _FACTS}: setup cannot be used ({error}); record it again"
             ) from error
@@ -147,41 +130,91 @@ class Session(Source):
     @property
     def device(self) -> str:
         """The device it was recorded on."""
-        return str(self.facts.get("device", "auto"))
+        return self.facts.get("device", "auto")
 
     @property
     def threads(self) -> int:
         """Of the processor, when it was recorded."""
-        threads = self.facts.get("threads")
-        return threads if type(threads) is int and 1 <= threads <= 1024 else 1
+        return self.facts.get("threads", 1)
 
     def changes(self, frame: int) -> list[Change]:
         """What was changed before frame number `frame`, from 0."""
         return self._changes.get(frame, [])
 
-    def check(self, number: int, picture: np.ndarray) -> None:
-        """Raises DataError unless output `number` is the recorded one, bit for bit."""
+    def check(self, number: int, picture: np.ndarray, here: Mapping[str, Any]) -> None:
+        """Raises DataError unless output `number` is the recorded one, bit for bit.
+
+        Args:
+            here: `surroundings` of now; what is not as it was then is named.
+        """
         if number < len(self._outputs) and self._outputs[number] != _hash(picture):
-            recorded = self.facts.get("machine", {})
-            raise DataError(
-                f"{self._folder}: frame {number} came out different from the recording, which was made with "
-                f"torch {recorded.get('versions', {}).get('torch')} on {self.facts.get('device')} "
-                f"({recorded.get('cpu')}); only the same device and versions give the same bits"
-            )
+            then, now = _conditions(self.facts), _conditions(here)
+            changed = [
+                f"{key} was {form.shown(then[key])}, now {now[key]}" for key in now if then[key] != now[key]
+            ]
+            why = "; ".join(changed) or "device, threads and versions are those of then, the session is not"
+            raise DataError(f"{self._folder}: frame {number} came out different from the recording: {why}")
+
+    def check_loras(self, known: Sequence[str]) -> None:
+        """Raises DataError when it changes a LoRA that the model does not have."""
+        for change in (change for changes in self._changes.values() for change in changes):
+            if odd := sorted(set(change.loras) - set(known)):
+                raise DataError(
+                    f"{self._folder / _LOG}: changes a LoRA {ascii(odd[0])} that it does not name"
+                )
 
     @property
     def outputs(self) -> int:
         """Frames that came out while it was recorded."""
         return len(self._outputs)
 
-    def _read_changes(self) -> dict[int, list[Change]]:
-        changes: dict[int, list[Change]] = {}
-        frame = 0
-        for line in self._lines:
-            frame += "frame" in line
-            if "change" in line:
-                changes.setdefault(frame, []).append(Change(**line["change"]))
-        return changes
+    def _read_facts(self) -> dict[str, Any]:
+        facts = form.read((self._folder / _FACTS).read_text(encoding="utf-8"))
+        if isinstance(facts, dict) and facts.get("format") != _FORMAT:
+            raise DataError(f"{self._folder}: is a session of another format; update live2diff")
+        form.check_facts(facts)
+        return facts
+
+    def _rate(self) -> tuple[Fraction, Fraction]:
+        """Frames per second, within what a source may have, and the time base."""
+        fps, time_base = self.facts["rate"]
+        return (
+            form.fraction(fps, Fraction(1, 10), Fraction(240)),
+            form.fraction(time_base, Fraction(1, 10**9), Fraction(10)),
+        )
+
+    def _read_log(self) -> None:
+        self._moments: list[Moment] = []
+        self._outputs: list[str] = []
+        self._changes: dict[int, list[Change]] = {}  # by the number of the frame they come before
+        lines = (self._folder / _LOG).read_text(encoding="utf-8").split("\n")
+        for line in map(form.read, lines[:-1]):  # a kill tears the last one
+            kind, value = form.entry(line)
+            if kind == "frame":
+                self._moments.append(self._moment(value))
+            elif kind == "out":
+                self._outputs.append(value)
+            else:
+                self._changes.setdefault(len(self._moments), []).append(form.change_of(value))
+
+    def _moment(self, parts: Sequence[str]) -> Moment:
+        time, duration = (form.fraction(part, Fraction(0), Fraction(10**9)) for part in parts)
+        if self._moments and time <= self._moments[-1].time:
+            raise ValueError(f"frame {len(self._moments)} is shown before the one before it")
+        return Moment(time, duration)
+
+
+def _conditions(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What `surroundings` found, one value a key."""
+    found = facts.get("machine", {})
+    versions = found.get("versions")
+    versions = versions if isinstance(versions, dict) else {}
+    return {
+        "device": facts.get("gpu") or facts.get("device"),
+        "processor": found.get("cpu"),
+        "threads": facts.get("threads"),
+        **{library: versions.get(library) for library in ("torch", "diffusers")},
+    }
 
 
 def check_session_folder(folder: str | Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from live2diff import machine
 from live2diff.devices import find_device
 from live2diff.errors import DataError, UsageError
 from live2diff.interop.lora import add_lora, merge_loras
@@ -17,10 +18,9 @@ from live2diff.model.build import load_model
 from live2diff.model.folder import DTYPES, sha256_of
 from live2diff.model.video_model import VideoModel
 from live2diff.stream.engine import Noise, Stream
-from live2diff.stream.pipeline import Switches
+from live2diff.stream.pipeline import StreamMask, Switches
 from live2diff.stream.still import SkipStill
 from live2diff.stream.strength import steps_of
-from live2diff.weights import weights_hash
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Setup:
         live_loras: keep the LoRA beside the weights, so that their strengths can change; otherwise they are
             fused, which costs nothing per frame.
         similar_frame_skip: see `SkipStill`; None denoises every frame.
+        mask: another one than the model was trained with; None is that one.
         device: "auto" takes a GPU when there is one.
         dtype: fp32, fp16 or bf16; None is fp32.
         switches: how a tick is computed.
@@ -49,6 +50,7 @@ class Setup:
     loras: tuple[tuple[str, float], ...] = ()
     live_loras: bool = False
     similar_frame_skip: float | None = None
+    mask: StreamMask | None = None
     device: str = "auto"
     dtype: str | None = None
     switches: Switches = Switches()
@@ -88,6 +90,7 @@ class Setup:
             steps=steps,
             seed=self.seed,
             noise=self.noise,
+            mask=self.mask,
             switches=self.switches,
         )
         if self.similar_frame_skip is None:
@@ -96,17 +99,6 @@ class Setup:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Setup:
-        """Of a `to_dict` result after JSON. Raises UsageError for a key that is none."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(data) - known)
-        if unknown:
-            raise UsageError(f"session setup: unknown key {unknown[0]!r}; update live2diff")
-        tuples = {key: tuple(data[key]) for key in ("steps", "size") if data.get(key) is not None}
-        loras = tuple((str(path), float(scale)) for path, scale in data.get("loras", ()))
-        return cls(**{**data, **tuples, "loras": loras, "switches": Switches(**data.get("switches", {}))})
 
 
 def warn_of_long(model: VideoModel, prompts: Sequence[str]) -> None:
@@ -120,16 +112,17 @@ def warn_of_long(model: VideoModel, prompts: Sequence[str]) -> None:
             )
 
 
-def identity(setup: Setup, model: VideoModel) -> dict[str, Any]:
+def identity(setup: Setup, model: VideoModel) -> dict[str, dict[str, str]]:
     """What a stream is made of, for a session: hashes of the model's parts and of the LoRA files."""
-    parts = {"unet": model.unet, "vae": model.vae, "text": model.text.model, "depth": model.depth}
     return {
-        "weights": {name: weights_hash(part) for name, part in parts.items()},
+        "weights": model.hashes(),
         "loras": {path: sha256_of(Path(path)) for path, _ in setup.loras},
     }
 
 
-def check_identity(recorded: dict[str, Any], setup: Setup, model: VideoModel, name: str) -> None:
+def check_identity(
+    recorded: Mapping[str, Mapping[str, str]], setup: Setup, model: VideoModel, name: str
+) -> None:
     """Raises DataError unless `identity` gives what was recorded."""
     for kind, values in identity(setup, model).items():
         for key, value in values.items():
@@ -138,3 +131,13 @@ def check_identity(recorded: dict[str, Any], setup: Setup, model: VideoModel, na
                     f"{name}: {key} of {setup.export} is not what it was when this was recorded; "
                     "name the model of then with --model"
                 )
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """What decides the last bits of a picture beside the model: on what and with what it is computed."""
+    return {
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),  # sums are split among them
+        "machine": machine.describe("torch", "diffusers"),
+    }

@@ -108,6 +108,30 @@ def test_a_state_moves_from_a_stream_alone_into_a_seat(model):
     assert_same([*got, *batch.leave(seated)], np.stack([*expected, *single.flush()]))
 
 
+def test_a_stream_that_left_cannot_reach_the_one_in_its_seat(model):
+    frames = clip(20, 1)
+    batch = Batch(model, 1, size=SIZE, steps=STEPS)
+    gone = batch.join("a")
+    state = gone.state_dict()
+    batch.leave(gone)
+    new, out = batch.join("b"), []
+    for number, frame in enumerate(frames):
+        if number == 12:
+            for use in (
+                lambda: gone.change("quite another text"),
+                lambda: gone.change(memory="restart"),
+                lambda frame=frame: gone.push(frame),
+                lambda: setattr(gone, "text", new.text * 0),
+                lambda: gone.load_state_dict(state),
+                gone.state_dict,
+                gone.flush,
+            ):
+                with pytest.raises(UsageError, match="has left its seat"):
+                    use()
+        out += batch.push({new: frame})[new]
+    assert_same([*out, *batch.leave(new)], alone(model, "b", frames))
+
+
 def test_wrong_use_is_refused_and_changes_nothing(model):
     batch = Batch(model, 1, size=SIZE)
     stream = batch.join("a")

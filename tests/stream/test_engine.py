@@ -37,27 +37,30 @@ def test_as_many_out_as_in(model, steps):
     assert [len(done) for done in outputs] == [0] * 7 + [8] + [0] * delay + [1] * (6 - delay) + [delay]
 
 
-@pytest.mark.parametrize("steps", [(40,), (20, 30, 40)])
-def test_equals_frame_by_frame_denoising_of_the_whole_clip(model, steps):
+@pytest.mark.parametrize(
+    ("steps", "mask"), [((40,), None), ((20, 30, 40), None), ((30, 40), "causal"), ((40,), "warmup_causal")]
+)
+def test_equals_frame_by_frame_denoising_of_the_whole_clip(model, steps, mask):
     """The pipelined stream is LCM sampling of the clip, one row after another, under the mask.
 
     Each row's input is the row before's output: errors would add up, and any slip in order, noise or
-    depth shows.
+    depth shows. `causal` with this model, trained with a warm-up, is row B of the paper's Table 2.
     """
     frames = video(20)
-    stream = Stream(model, "x", size=SIZE, steps=steps, noise="fixed", seed=3)
+    stream = Stream(model, "x", size=SIZE, steps=steps, noise="fixed", seed=3, mask=mask)
+    mask = mask or model.settings.mask
     noise = stream._fixed
     got = together(run(stream, frames))
 
     images = to_tensor(np.stack(frames))[None]
     clean = model.encode(images)
-    depth = model.clip_depth_latents(images)
+    depth = masked(model, mask).clip_depth_latents(images)
     with torch.no_grad():
         for row, timestep in enumerate(stream.schedule.timesteps):
             at = slice(row, row + 1)
             level = [c[at, :, None] for c in (stream.schedule.alpha, stream.schedule.sigma)]
             noisy = level[0] * clean + level[1] * noise[at, :, None]
-            eps = model.unet(noisy, timestep, model.text(["x"]), depth)
+            eps = model.unet(noisy, timestep, model.text(["x"]), depth, mask)
             x0 = (noisy - level[1] * eps) / level[0]
             clean = stream.schedule.c_out[at, :, None] * x0 + stream.schedule.c_skip[at, :, None] * noisy
     expected = to_uint8(model.decode(clean)[0])
@@ -170,6 +173,23 @@ def masked(model, mask):
 def test_a_plain_causal_model_streams_without_warm_up(model):
     outputs = run(Stream(masked(model, "causal"), "x", size=SIZE, steps=(30, 40)), video(12))
     assert [len(done) for done in outputs] == [0] + [1] * 12
+
+
+def test_the_mask_of_a_stream_is_its_own(model):
+    """Two streams on one model, one without kept frames; the model's settings stay."""
+    frames = video(12)
+    own = together(run(Stream(model, "x", size=SIZE), frames))
+    causal = Stream(model, "x", size=SIZE, mask="causal")
+    outputs = run(causal, frames)
+    assert [len(done) for done in outputs] == [0] + [1] * 12
+    assert np.array_equal(
+        together(outputs), together(run(Stream(masked(model, "causal"), "x", size=SIZE), frames))
+    )
+    assert np.array_equal(together(run(Stream(model, "x", size=SIZE), frames)), own)
+    with pytest.raises(ValueError, match="its warm-up is 0 frames, here 8"):
+        Stream(model, "x", size=SIZE).load_state_dict(causal.state_dict())
+    with pytest.raises(UsageError, match="mask='bidirectional': expected causal or warmup_causal"):
+        Stream(model, "x", size=SIZE, mask="bidirectional")
 
 
 def test_a_bidirectional_model_is_refused(model):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from live2diff.cli import main
+from live2diff.errors import DataError
 from live2diff.stream.engine import Stream
 from live2diff.stream.session import Session
 from tests.interop.lora.files import ATTENTION, MOTION, diffusers_peft, random_pairs, save
@@ -129,28 +130,117 @@ def test_a_killed_session_plays_until_the_kill(export, clip, tmp_path, capsys):
     assert "18 of 18 recorded frames" in said  # of 19 denoised, one was in the pipeline
 
 
+DEEP = "[" * 100_000
+DAMAGED = [
+    ("session.json", "[1", "is damaged"),
+    ("session.json", "[]", "expected a table of keys"),
+    ("session.json", DEEP, "is damaged"),
+    ("session.json", '{"format": 99}', "update live2diff"),
+    ("session.json", "{}", "update live2diff"),
+    ("session.json", "\udc80", "is damaged"),
+    ("log.jsonl", "nothing\n", "is damaged"),
+    ("log.jsonl", "5\n", "expected a table of keys"),
+    ("log.jsonl", "NaN\n", "NaN is no number"),
+    ("log.jsonl", DEEP + "\n", "is damaged"),
+    ("log.jsonl", "{}\n", "is not one of frame, out, change"),
+    ("log.jsonl", '{"frame": ["1/0", "1"]}\n', "expected a fraction"),
+    ("log.jsonl", '{"frame": ["1e10000000000", "1"]}\n', "expected a fraction"),
+    ("log.jsonl", '{"frame": ["-1", "1"]}\n', "expected a fraction"),
+    ("log.jsonl", '{"frame": ["9999999999999999999", "1"]}\n', "expected a fraction"),
+    ("log.jsonl", '{"frame": ["0"]}\n', "expected time and duration"),
+    ("log.jsonl", '{"frame": [0, 1]}\n', "expected time and duration"),
+    ("log.jsonl", '{"frame": ["1", "1"]}\n{"frame": ["1", "1"]}\n', "shown before the one before"),
+    ("log.jsonl", '{"out": 5}\n', "expected a hash"),
+    ("log.jsonl", '{"change": 5}\n', "expected a table of keys"),
+    ("log.jsonl", '{"change": {"colour": "red"}}\n', "unknown key 'colour'"),
+    ("log.jsonl", '{"change": {"prompt": 5}}\n', "prompt=5; expected null or a text"),
+    ("log.jsonl", '{"change": {"prompt": "\\ud800"}}\n', "expected null or a text"),
+    ("log.jsonl", '{"change": {"blend": 1e9}}\n', "expected 0 to 1000000"),
+    ("log.jsonl", '{"change": {"blend": 3, "memory": "restart"}}\n', "expected 0 with memory=restart"),
+    ("log.jsonl", '{"change": {"memory": "burn"}}\n', "expected one of keep, rewarm, restart"),
+    ("log.jsonl", '{"change": {"loras": {"ink": "much"}}}\n', "expected numbers by name"),
+    ("log.jsonl", '{"change": {"loras": {"blot": 1}}}\n', "changes a LoRA 'blot'"),
+    ("frames.mkv", "none", "frames.mkv"),
+]
+# Keys of session.json, with a dot for one in its setup, and what they are made to hold.
+WRONG = [
+    ("rate", ["0", "1/90000"]), ("rate", ["25", "0"]), ("rate", ["-25", "1/90000"]), ("rate", [25, 1]),
+    ("rate", ["25"]), ("rate", ["1e10000000000", "1/90000"]), ("rate", None), ("device", 5),
+    ("device", "banana"), ("threads", 0), ("threads", "two"), ("threads", True), ("identity", 5),
+    ("identity", {"weights": 5}), ("identity", {"weights": {"unet": 5}}), ("machine", 5),
+    ("setup", 5), ("setup", []), ("setup", None), ("setup", {}), ("setup.colour", "red"), ("setup.export", 5),
+    ("setup.export", "a\0b"),
+    ("setup.export", "a\nb"), ("setup.export", "a" * 5000), ("setup.prompt", None), ("setup.prompt", 5),
+    ("setup.steps", "30,40"), ("setup.steps", [30.5]), ("setup.steps", [40, 30]), ("setup.steps", [10**30]),
+    ("setup.steps", []), ("setup.strength", "half"), ("setup.strength", 7), ("setup.strength", 0.001),
+    ("setup.size", [32]), ("setup.size", [30, 32]), ("setup.size", [10**30, 8]), ("setup.size", "32x32"),
+    ("setup.seed", -1), ("setup.seed", 1.5), ("setup.seed", 10**40), ("setup.noise", "loud"),
+    ("setup.loras", 5), ("setup.loras", [["a"]]), ("setup.loras", [["a", "b"]]),
+    ("setup.live_loras", "yes"), ("setup.similar_frame_skip", 2), ("setup.similar_frame_skip", float("nan")),
+    ("setup.mask", "bidirectional"), ("setup.device", "banana"), ("setup.dtype", "fp64"),
+    ("setup.switches", 5), ("setup.switches", {"compile": "eager"}), ("setup.switches", {"kernel": 5}),
+    ("setup.switches", {"speed": True}),
+]  # fmt: skip
+
+
+def copied(recorded, tmp_path):
+    """The session, with nothing to compare: what is wrong with it must show without."""
+    return shutil.copytree(recorded / "session", tmp_path / "session")
+
+
+def refused(folder, capsys) -> str:
+    assert replay(folder) == 3
+    *before, said = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {folder}") and "Traceback" not in "".join(before), (before, said)
+    return said
+
+
+@pytest.mark.parametrize(("file", "content", "words"), DAMAGED, ids=range(len(DAMAGED)))
+def test_damaged_sessions(recorded, tmp_path, capsys, file, content, words):
+    folder = copied(recorded, tmp_path)
+    (folder / file).write_text(content, errors="surrogateescape")
+    assert words in refused(folder, capsys)
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG, ids=[f"{key}={str(value)[:20]}" for key, value in WRONG])
+def test_hostile_sessions(recorded, tmp_path, capsys, key, value):
+    folder = copied(recorded, tmp_path)
+    facts = json.loads((folder / "session.json").read_text())
+    group, _, name = key.rpartition(".")
+    (facts[group] if group else facts)[name] = value
+    (folder / "session.json").write_text(json.dumps(facts))
+    refused(folder, capsys)
+
+
+def test_no_session_at_all(tmp_path, capsys):
+    assert replay(tmp_path) == 2
+    assert "is no recorded session" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    ("file", "content", "code", "words"),
+    ("changes", "words"),
     [
-        ("session.json", "{}", 3, "is damaged"),
-        ("session.json", "[1", 3, "is damaged"),
-        ("session.json", '{"format": 99}', 3, "update live2diff"),
-        ("log.jsonl", "nothing\n", 3, "is damaged"),
-        ("log.jsonl", '{"frame": ["1/0", "1"]}\n', 3, "is damaged"),
-        ("log.jsonl", '{"change": {"colour": "red"}}\n', 3, "is damaged"),
-        ("frames.mkv", "none", 3, "frames.mkv"),
-        ("session.json", None, 2, "is no recorded session"),
+        ({"threads": 7}, ["threads was 7, now 1"]),
+        ({"gpu": "NVIDIA H200"}, ["device was 'NVIDIA H200', now cpu"]),
+        (
+            {"machine": {"cpu": "Z\n80", "versions": {"torch": "0.1"}}},
+            ["processor was 'Z\\n80', now ", "torch was '0.1', now "],
+        ),
+        ({"machine": {"versions": 5}}, ["torch was None"]),
+        ({}, ["device, threads and versions are those of then, the session is not"]),
     ],
 )
-def test_damaged_sessions(recorded, tmp_path, capsys, file, content, code, words):
-    shutil.copytree(recorded / "session", tmp_path / "session")
-    if content is None:
-        (tmp_path / "session" / file).unlink()
-    else:
-        (tmp_path / "session" / file).write_text(content)
-    assert replay(tmp_path / "session") == code
-    said = capsys.readouterr().err
-    assert words in said and "Traceback" not in said
+def test_what_is_not_as_it_was_is_named(recorded, tmp_path, changes, words):
+    """On the machine that recorded it, with a session that says it was another."""
+    folder = copied(recorded, tmp_path)
+    facts = json.loads((folder / "session.json").read_text())
+    here = {key: facts[key] for key in ("device", "gpu", "threads", "machine")} | {"threads": 1}
+    (folder / "session.json").write_text(json.dumps({**facts, "threads": 1, **changes}))
+    with pytest.raises(DataError, match="frame 0 came out different") as error:
+        Session(folder).check(0, np.zeros((32, 32, 3), np.uint8), here)
+    assert all(word in str(error.value) for word in words)
+    if set(changes) <= {"threads"}:
+        assert str(error.value).count(" was ") == len(changes)
 
 
 def test_a_session_is_not_written_over(export, clip, recorded, tmp_path, capsys):
