@@ -1,8 +1,9 @@
-"""Where a model that a setting names lies on this machine: a path, or a hub id in the hub's local cache.
+"""Where a model that a setting names lies: a path, a hub id in the hub's local cache, or with the package.
 
     models/mm_sd_v15.ckpt                          a path, seen from where the command runs
     stable-diffusion-v1-5/stable-diffusion-v1-5    a hub id: the folder of its newest local copy
     guoyww/animatediff/mm_sd_v15.ckpt              a file in a hub id's
+    toy:cartoon, toy:motion.safetensors            what the package brings for the toy world
 
 Nothing is ever fetched: what is missing is named together with the command that fetches it.
 """
@@ -28,6 +29,7 @@ _KEYS = (
     "text.tokenizer",
     "depth.weights",
 )
+_TOY = "toy:"
 _FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -48,6 +50,8 @@ def find(reference: str | Path, key: str) -> Path:
 
 def find_local(reference: str | Path) -> Path | None:
     """As `find`; None when it is not on this machine."""
+    if str(reference).startswith(_TOY):
+        return _in_package(str(reference).removeprefix(_TOY))
     path = Path(reference).expanduser()
     if path.exists():
         return path
@@ -63,6 +67,13 @@ def find_local(reference: str | Path) -> Path | None:
         return None
     found = folder / parts[1] if parts[1] else folder
     return found if found.exists() else None
+
+
+def _in_package(name: str) -> Path | None:
+    from live2diff.toy.weights import FOLDER
+
+    found = FOLDER / name
+    return found if re.fullmatch(r"\w[\w./]*", name) and ".." not in name and found.exists() else None
 
 
 def hub_parts(reference: str) -> tuple[str, str | None] | None:

@@ -67,8 +67,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     toy.add_argument("--seconds", type=float, default=4.0)
     toy.add_argument("--fps", type=int, default=8)
     toy.add_argument("--size", type=size, default=(96, 96), metavar="WxH")
-    toy.add_argument("--look", default="cartoon", help="cartoon or photo (default cartoon)")
-    toy.add_argument("--split", default="train", help="train or test: scenes of one are never in the other")
+    toy.add_argument("--look", default="cartoon", help="photo, cartoon or drawing (default cartoon)")
+    toy.add_argument(
+        "--split", default="train", help="train, val or test: scenes of one are never in another"
+    )
     toy.set_defaults(run=_toy)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -28,6 +30,12 @@ class DepthBranch(nn.Module):
         self.blocks = nn.ModuleList(
             conv(before, after) for before, after in zip(CHANNELS[:-1], CHANNELS[1:], strict=True)
         )
+        # PyTorch's own start makes each layer's output smaller than its input: after seven, depth is a
+        # thousandth of what goes in, and hundreds of updates pass before it is heard. This keeps its size
+        # (He et al. 2015): sqrt(6) times the weights that are drawn, no offsets.
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                parameter.mul_(math.sqrt(6) if name.endswith("weight") else 0)
         self.conv_out = conv(CHANNELS[-1], out_channels)
         for parameter in self.conv_out.parameters():
             nn.init.zeros_(parameter)

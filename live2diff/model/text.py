@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,18 +31,22 @@ class TextEncoder(nn.Module):
     @torch.no_grad()
     def forward(self, prompts: list[str]) -> torch.Tensor:
         """States (B, S, D) of `prompts`; longer ones are cut to S tokens, as CLIP does."""
-        ids = self.tokenizer(
-            [self._spelled_out(prompt) for prompt in prompts],
-            padding="max_length",
-            truncation=True,
-            max_length=self.settings.max_length,
-            return_tensors="pt",
-        ).input_ids.to(self.model.device)
+        ids = self.tokens(prompts).to(self.model.device)
         skip = self.settings.clip_skip
         if skip == 0:
             return self.model(ids).last_hidden_state
         states = self.model(ids, output_hidden_states=True).hidden_states[-1 - skip]
         return self._final_norm(states)
+
+    def tokens(self, prompts: list[str]) -> torch.Tensor:
+        """What the model reads of `prompts`: numbers of tokens (B, S), on the CPU."""
+        return self.tokenizer(
+            [self._spelled_out(prompt) for prompt in prompts],
+            padding="max_length",
+            truncation=True,
+            max_length=self.settings.max_length,
+            return_tensors="pt",
+        ).input_ids
 
     def is_too_long(self, prompt: str) -> bool:
         return len(self.tokenizer(self._spelled_out(prompt)).input_ids) > self.settings.max_length
@@ -177,11 +181,12 @@ def load_tokenizer(path: Path) -> CLIPTokenizer:
     return tokenizer
 
 
-def character_tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-level tokenizer without merges: one token per character. Needs no vocabulary file."""
+def character_tokenizer(merges: Sequence[tuple[str, str]] = ()) -> CLIPTokenizer:
+    """CLIP's byte-level tokenizer without a vocabulary file: one token per character, and one per merge."""
     characters = sorted(_byte_characters())
-    tokens = characters + [c + "</w>" for c in characters] + ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
+    tokens = characters + [c + "</w>" for c in characters] + ["".join(pair) for pair in merges]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=cast(Any, list(merges)))
 
 
 def _byte_characters() -> list[str]:

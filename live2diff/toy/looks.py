@@ -47,6 +47,7 @@ COLOURS = {
     "white": _rgb("ffffff"),
 }
 INK, BLACK = _rgb("1a1424"), _rgb("000000")
+PAPER, PENCIL = _rgb("f6f1e4"), _rgb("6b6a78")
 # Two tones a wall: pale for the cartoon, dim for the photo, so that the cards stand out in both.
 CARTOON_TONES = {
     "sky": (_rgb("bfe6ff"), _rgb("86c5f4")),
@@ -133,7 +134,32 @@ def _photo_card(view: View, card: Card, canvas: np.ndarray) -> None:
     _blend(canvas, seen, paint, _cover(edge, seen.pixel))
 
 
+# -- drawing: ink lines and a thin wash on paper ------------------------------------------------------------
+
+WALL_LINE = 0.02  # view units, half the width of a line
+WASH = 0.45  # how much of a card's colour the paper takes on
+
+
+def _drawing_wall(view: View) -> np.ndarray:
+    seen = view.wall()
+    field = seen.field()
+    line = _cover(np.abs(field) - WALL_LINE * seen.pixel / view.pixel, seen.pixel)
+    tone = PAPER + 0.12 * _cover(field, seen.pixel) * (PENCIL - PAPER)
+    return tone + 0.7 * line * (PENCIL - tone)
+
+
+def _drawing_card(view: View, card: Card, canvas: np.ndarray) -> None:
+    seen = view.card(card)
+    edge, mark = seen.edge(), seen.mark()
+    _blend(canvas, seen, INK, _cover(edge, seen.pixel))
+    wash = PAPER + WASH * (COLOURS[card.colour] - PAPER)
+    _blend(canvas, seen, wash, _cover(edge + OUTLINE, seen.pixel))
+    if mark is not None:
+        _blend(canvas, seen, INK, _cover(np.maximum(np.abs(mark) - OUTLINE / 2, edge), seen.pixel))
+
+
 LOOKS: dict[str, Look] = {
     "photo": Look(_photo_wall, _photo_card),
     "cartoon": Look(_cartoon_wall, _cartoon_card),
+    "drawing": Look(_drawing_wall, _drawing_card),
 }

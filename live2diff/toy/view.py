@@ -96,13 +96,8 @@ class View:
 
     def card(self, card: Card, shift: tuple[float, float] = (0.0, 0.0), margin: float = 0.0) -> CardView:
         """A card and `margin` view units around it, its centre moved by `shift` view units (for shadows)."""
-        cx, cy, cz = self.camera
-        inverse = 1 / (card.depth - cz)
-        x, y = card.motion.at(self.t)
-        # Paths are given in view units at the card's depth: times depth / FOCAL they are world units.
-        u0 = (x * card.depth - FOCAL * cx) * inverse + FOCAL * cx / PIVOT + shift[0]
-        v0 = (y * card.depth - FOCAL * cy) * inverse + FOCAL * cy / PIVOT + shift[1]
-        radius = FOCAL * card.radius * inverse
+        (u0, v0), radius, inverse = self.place(card)
+        u0, v0 = u0 + shift[0], v0 + shift[1]
         reach = radius + margin + self.pixel
         cols, rows = _window(self.u, u0, reach), _window(self.v, v0, reach)
         dx = ((self.u[cols] - np.float32(u0)) / np.float32(radius))[None, :]
@@ -111,6 +106,16 @@ class View:
         cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         lx, ly = cos * dx + sin * dy, cos * dy - sin * dx
         return CardView(card.shape, rows, cols, lx, ly, dx, dy, self.pixel / radius, inverse)
+
+    def place(self, card: Card) -> tuple[tuple[float, float], float, float]:
+        """Where a card stands: centre (u, v) and radius in view units, and its inverse depth."""
+        cx, cy, cz = self.camera
+        inverse = 1 / (card.depth - cz)
+        x, y = card.motion.at(self.t)
+        # Paths are given in view units at the card's depth: times depth / FOCAL they are world units.
+        u0 = (x * card.depth - FOCAL * cx) * inverse + FOCAL * cx / PIVOT
+        v0 = (y * card.depth - FOCAL * cy) * inverse + FOCAL * cy / PIVOT
+        return (u0, v0), FOCAL * card.radius * inverse, inverse
 
     def _rays(self) -> tuple[np.ndarray, np.ndarray]:
         """(1, W), (H, 1): a pixel sees the points camera + z * (a, b, 1). The shift keeps PIVOT in place."""

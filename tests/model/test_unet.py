@@ -7,6 +7,7 @@ import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
 from live2diff.model import masks
+from live2diff.model.depth_branch import DepthBranch
 from live2diff.model.unet import CausalUNet
 from tests.model.tiny import TINY, make_inputs, make_unet, randomise, whole
 
@@ -111,6 +112,15 @@ def test_depth_branch_starts_as_nothing():
     samples, depths, timesteps, text = make_inputs(1, 16)
     with torch.no_grad():
         assert torch.equal(unet(samples, timesteps, text, depths), unet(samples, timesteps, text))
+
+
+def test_the_depth_branch_hears_depth_from_the_start():
+    """What its last layer gets varies with the input as the input does, within a factor of ten."""
+    torch.manual_seed(0)
+    branch, heard = DepthBranch(4, 8), []
+    branch.conv_out.register_forward_hook(lambda _, given, __: heard.append(given[0]))
+    branch(torch.randn(2, 4, 16, 16))
+    assert 0.1 < heard[0].std(dim=(0, 2, 3)).mean() < 10
 
 
 def test_depth_without_a_branch_is_refused():
