@@ -1,13 +1,14 @@
-"""One offline HTML page: safe markup, tables, pictures and histograms, without a library or a script.
+"""One offline HTML page: safe markup, tables, pictures and histograms, without a library.
 
 Text is hostile until it is `Html`: `element` escapes every child and attribute that is a plain string. The
-page carries its own style and a content policy that forbids every request, so that a name or caption which
-slipped through could still load nothing.
+page carries its own style and a content policy that forbids every request and every script but the one it was
+made with, so that a name or caption which slipped through could still load and run nothing.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import math
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-_VOID = frozenset(("br", "img", "link", "meta"))  # elements without an end tag
+_VOID = frozenset(("br", "img", "input", "link", "meta"))  # elements without an end tag
 
 _STYLE = """
 :root { color-scheme: light dark;
@@ -95,17 +96,27 @@ def join(children: Iterable[object]) -> Html:
     return Html("".join(child if isinstance(child, Html) else html.escape(str(child)) for child in children))
 
 
-def page(title: str, *children: object) -> str:
-    """A whole document."""
+def page(title: str, *children: object, style: str = "", script: str = "") -> str:
+    """A whole document.
+
+    Args:
+        style: rules after the page's own.
+        script: the one script that runs, when all of the page is there; the policy names it by its hash.
+    """
+    policy, scripts = _POLICY, []
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{digest}'"
+        scripts.append(element("script", Html(script)))
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", title),
-        element("style", Html(_STYLE)),
+        element("style", Html(_STYLE + style)),
     )
-    body = element("body", element("main", *children))
+    body = element("body", element("main", *children), *scripts)
     return "<!DOCTYPE html>\n" + element("html", head, body, lang="en") + "\n"
 
 

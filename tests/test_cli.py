@@ -42,8 +42,9 @@ def test_help_needs_no_torch():
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["train"], ["export"], ["stream"], ["data"], ["ckpt"], ["doctor"], ["bench"]]
+    [[], ["train"], ["export"], ["stream"], ["data"], ["ckpt"], ["doctor"], ["bench"], ["eval"]]
     + [["bench", name] for name in ("data", "train", "stream")]
+    + [["eval", name] for name in ("run", "compare", "list", "caption")]
     + [["data", name] for name in ("build", "check", "report", "show", "toy")],
 )
 def test_every_command_has_help(words, capsys):

@@ -9,8 +9,10 @@ from omegaconf import OmegaConf
 
 from live2diff.config import compose
 from live2diff.errors import UsageError
+from live2diff.eval.settings import EvalSettings
 from live2diff.settings import NoiseSchedule, Settings
 from tests.conftest import ROOT
+from train.toy_tasks import TASKS
 
 CONF = ROOT / "conf"
 GROUPS = ("model", "data", "trainer", "validation", "optim", "logger", "experiment", "debug")
@@ -25,7 +27,7 @@ def options(group: str) -> list[str]:
 
 @pytest.mark.parametrize("choice", [f"{group}={option}" for group in GROUPS for option in options(group)])
 def test_every_training_config_composes(choice):
-    needed = [] if choice == "experiment=toy_parts" else NEEDED
+    needed = [] if choice.removeprefix("experiment=") in TASKS else NEEDED
     config = compose("train", [choice, *needed, *MORE.get(choice, [])])
     Settings.from_dict(OmegaConf.to_container(config.model.settings))
     trainer = config.trainer
@@ -37,12 +39,18 @@ def test_every_prep_config_composes(name):
     compose("prep", [f"prep={name}"])
 
 
+@pytest.mark.parametrize("name", options("eval"))
+def test_every_eval_config_composes(name):
+    EvalSettings.of([f"eval={name}"])
+
+
 def test_no_yaml_is_left_out():
     entries = {path.stem for path in CONF.glob("*.yaml")}
-    assert entries == {"train", "prep"}
+    assert entries == {"train", "prep", "eval"}
     assert {path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__"} == {
         *GROUPS,
         "prep",
+        "eval",
     }
 
 

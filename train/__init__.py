@@ -3,6 +3,7 @@
 __main__.py     `python -m train`, the same as `live2diff train`
 settings.py     the configuration, composed and checked
 checks.py       what is refused before anything heavy is loaded
+model_group.py  what the model group may hold, and what of it is there
 plan.py         --dry-run: what a run would do, need and lack
 memory.py       how much memory a step will need
 run.py          one run from start to finish: folder, model, data, trainer, resume
@@ -30,5 +31,10 @@ throughput.py   clips per second, waiting, memory, MFU
 flops.py        what a step computes, and what the device could
 environment.py  with what, where and how a run was made
 bench.py        our step against a plain one
-toy_parts.py    the tiny model's autoencoder and depth net
+toy_tasks.py    what makes the toy world's downloads:
+toy_frames.py   rendered frames as training data
+toy_vae.py      the autoencoder
+toy_depth.py    the depth net
+toy_image.py    text encoder and image models
+toy_pack.py     the files that come with the package
 """

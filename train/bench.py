@@ -12,7 +12,7 @@ one optimiser, or a large model would not fit four times. What they learn does n
 
 from __future__ import annotations
 
-import inspect
+import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +23,8 @@ from typing import Any, cast
 import torch
 from diffusers import DDPMScheduler, UNetMotionModel
 
+from live2diff.bench.models import SD15_TEXT, stock_unet
+from live2diff.interop.sizes import sd15_config
 from live2diff.model.build import as_trained, build
 from live2diff.model.unet import CausalUNet
 from live2diff.model.video_model import VideoModel
@@ -37,27 +39,29 @@ from train.settings import load_config
 MODELS = ("tiny", "sd15")
 _PHASES = ("read", "encode", "forward", "backward", "optimise")
 _PRECISIONS = ("32-true", "bf16-mixed")
-# Stable Diffusion 1.5's sizes, with random weights and one token per character: nothing is to be downloaded.
-_SD15 = [
-    "model.vae.config.block_out_channels=[128,256,512,512]",
-    "model.vae.config.layers_per_block=2",
-    "model.vae.config.norm_num_groups=32",
-    "model.vae.config.mid_block_add_attention=true",
-    f"model.vae.config.down_block_types=[{','.join(['DownEncoderBlock2D'] * 4)}]",
-    f"model.vae.config.up_block_types=[{','.join(['UpDecoderBlock2D'] * 4)}]",
-    "model.text.config={hidden_size: 768, intermediate_size: 3072, num_hidden_layers: 12, "
-    "num_attention_heads: 12}",
-]
+# The sizes of Stable Diffusion 1.5's VAE that are not diffusers' own.
+_VAE = (
+    "block_out_channels", "down_block_types", "up_block_types", "layers_per_block", "norm_num_groups",
+)  # fmt: skip
 
 
 def settings(model: str, dataset: Path | str, *, size: int, frames: int, batch: int) -> dict[str, Any]:
     """The configuration of a bench run, stage 1 of the recipe."""
-    large = [*_SD15, "trainer.gradient_checkpointing=true"] if model == "sd15" else []
+    large = [*_large(), "trainer.gradient_checkpointing=true"] if model == "sd15" else []
     return load_config([
         "experiment=tiny", "validation=off", f"data.path={dataset}", f"data.size={size}",
         f"data.frames={frames}", "data.hflip=0", "data.caption_dropout=0", f"trainer.batch={batch}",
         f"model.settings.size=[{size},{size}]", *large,
     ])  # fmt: skip
+
+
+def _large() -> list[str]:
+    """The sizes of Stable Diffusion 1.5, with random weights: nothing is to be downloaded."""
+    sizes = sd15_config("vae")
+    values = {f"model.vae.config.{name}": sizes[name] for name in _VAE}
+    values |= {f"model.text.config.{name}": size for name, size in SD15_TEXT.items()}
+    values["model.vae.config.mid_block_add_attention"] = True
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
 
 
 def save_parts(model: str, folder: Path, size: int) -> None:
@@ -73,7 +77,7 @@ class Plain:
 
     Args:
         model: the VAE, text encoder and noise schedule.
-        unet: diffusers' own, see `stock_unet`.
+        unet: diffusers' own, see `live2diff.bench.models.stock_unet`.
         loss: a key of `train.objective.DISTANCES`.
     """
 
@@ -101,19 +105,6 @@ class Plain:
         return self._distance(predicted.float(), noise)
 
 
-def stock_unet(unet: CausalUNet) -> UNetMotionModel:
-    """diffusers' `UNetMotionModel` on the parameters of ours: the same tensors, not copies."""
-    known = inspect.signature(UNetMotionModel.__init__).parameters
-    with torch.device("meta"):
-        stock = UNetMotionModel(**{key: value for key, value in unet.config.items() if key in known})
-    stock.load_state_dict(dict(unet.named_parameters()), strict=False, assign=True)
-    tables = dict(unet.named_buffers())
-    for name, _ in list(stock.named_buffers()):
-        owner, _, last = name.rpartition(".")
-        stock.get_submodule(owner).register_buffer(last, tables[name], persistent=False)
-    return stock.train()
-
-
 def measure(
     config: dict[str, Any], parts: Path, model: str, steps: int, device: torch.device, compiled: bool = False
 ) -> dict[str, Any]:
@@ -138,7 +129,7 @@ def measure(
     video.to(device)
     module.unet.train()
     columns = choose_parts({**config["data"], "columns": ["latents", "text"]}, video, depth=False)
-    plain = Plain(video, stock_unet(module.unet), config["trainer"]["loss"])
+    plain = Plain(video, stock_unet(module.unet).train(), config["trainer"]["loss"])
     if config["trainer"]["gradient_checkpointing"]:  # of the spatial layers alone: diffusers knows no more
         plain.unet.enable_gradient_checkpointing()
     trained = [parameter for parameter in module.unet.parameters() if parameter.requires_grad]

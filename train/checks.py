@@ -5,15 +5,17 @@ The heavy libraries are loaded after these checks, and the model is built after 
 
 from __future__ import annotations
 
+import netrc
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from live2diff.errors import CheckpointError, UsageError
-from live2diff.references import find, references
+from live2diff.errors import SetupError, UsageError
 from live2diff.runs import checkpoints, is_checkpoint
-
-_LONGEST = {"v1": 24, "v3": 32}  # positional encodings of AnimateDiff's motion modules; v2 has 32, too
+from train.model_group import encodings
+from train.toy_tasks import TASKS
 
 
 def check_pairs(config: Mapping[str, Any]) -> None:
@@ -25,7 +27,8 @@ def check_pairs(config: Mapping[str, Any]) -> None:
                 f"trainer.trainable={trainer['trainable']}: the depth branch is only trained with "
                 "trainer.depth=true"
             )
-    for key, unshardable in (("task", "toy_parts"), ("compile", True), ("precision", "16-mixed")):
+    toy_tasks = [("task", task) for task in TASKS]
+    for key, unshardable in (*toy_tasks, ("compile", True), ("precision", "16-mixed")):
         if trainer["strategy"] == "fsdp" and trainer[key] == unshardable:
             raise UsageError(f"trainer.strategy=fsdp: expected ddp with trainer.{key}={unshardable}")
     if trainer["accelerator"] == "cpu":
@@ -40,11 +43,8 @@ def check_pairs(config: Mapping[str, Any]) -> None:
         raise UsageError(
             f"data.size={data['size']}: expected a multiple of 8, the pixels that a latent stands for"
         )
-    for part in ("settings",) if "saved" in model else ("unet", "vae", "text", "depth", "settings"):
-        if not isinstance(model.get(part), Mapping):
-            raise UsageError(f"model.{part}={model.get(part)}: expected a table of keys, see conf/model")
     settings = model["settings"]
-    frames, mask, longest = data["frames"], trainer["mask"], _encodings(model)
+    frames, mask, longest = data["frames"], trainer["mask"], encodings(model)
     if mask == "bidirectional" and frames > longest:
         raise UsageError(
             f"data.frames={frames}: expected {longest} or fewer with trainer.mask=bidirectional, the motion "
@@ -63,14 +63,6 @@ def check_pairs(config: Mapping[str, Any]) -> None:
             f"data.frames={frames}: expected more than model.settings.warmup={warmup}, or "
             "trainer.mask=warmup_causal would train nothing but the warm-up"
         )
-
-
-def _encodings(model: Mapping[str, Any]) -> int:
-    """How many positional encodings the motion modules have at most, as far as the settings tell."""
-    unet = model.get("unet")
-    if unet is None or unet["motion"] is not None:
-        return _LONGEST["v3"]
-    return (unet.get("config") or {}).get("motion_max_seq_length", _LONGEST["v1"])
 
 
 def check_precision(trainer: Mapping[str, Any], accelerator: str) -> None:
@@ -105,29 +97,6 @@ def check_places(config: Mapping[str, Any]) -> None:
     )
 
 
-def check_model(config: Mapping[str, Any]) -> None:
-    """Refuse model settings out of range. Raises UsageError."""
-    from live2diff.settings import Settings
-
-    if "saved" not in config["model"]:
-        try:
-            Settings.from_dict(dict(config["model"]["settings"]))
-        except UsageError as error:
-            raise UsageError(str(error).replace("settings: ", "model.settings.", 1)) from error
-
-
-def missing_models(config: Mapping[str, Any]) -> list[CheckpointError]:
-    """What the model is made of and is not on this machine; with the command that fetches it, where known."""
-    found: dict[str, CheckpointError] = {}
-    for key, reference in references(config["model"]):
-        try:
-            if key != "saved" and reference not in found:
-                find(reference, f"model.{key}")
-        except CheckpointError as error:
-            found[reference] = error
-    return list(found.values())
-
-
 def check_data(config: Mapping[str, Any], world: int) -> None:
     """Refuse a dataset that a run with `world` processes cannot be fed from.
 
@@ -145,3 +114,53 @@ def check_data(config: Mapping[str, Any], world: int) -> None:
     check_readers(data, len(shards), world)
     check_span(data)
     choose_parts(data, None, config["trainer"]["depth"])
+    if validates(config) and (held := validation_data(config)):
+        choose_parts(held, None, config["trainer"]["depth"])
+
+
+def validates(config: Mapping[str, Any]) -> bool:
+    """Whether the run looks at clips that it does not train on, if the dataset has some."""
+    wanted = config["validation"]
+    return bool(
+        wanted["every"] and (wanted["clips"] or wanted["videos"]) and config["trainer"]["task"] == "diffusion"
+    )
+
+
+def validation_data(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The `data` group as a validation reads it; None where the dataset has no such split.
+
+    Raises DataError: the dataset's description is damaged.
+    """
+    from train.shards import find_shards
+
+    data = {**config["data"], "split": config["validation"]["split"], "hflip": 0.0}
+    try:
+        find_shards(data["path"], data["split"])
+    except UsageError:
+        return None
+    return data
+
+
+def check_logger(logger: Mapping[str, Any]) -> None:
+    """Refuse Weights & Biases without a login, which it would ask for in the middle. Raises SetupError."""
+    if logger["kind"] != "wandb":
+        return
+    import wandb
+
+    settings = wandb.setup().settings  # the environment's and those of `wandb offline`
+    if settings.mode in ("offline", "disabled", "dryrun"):
+        return
+    if not (settings.api_key or settings.identity_token_file or _netrc_knows(settings.base_url)):
+        raise SetupError(
+            f"logger=wandb: no login for {settings.base_url} is on this machine; run `wandb login`, set "
+            "WANDB_API_KEY, or keep the run here with WANDB_MODE=offline"
+        )
+
+
+def _netrc_knows(address: str) -> bool:
+    """Whether `wandb login` has left a key for the server in the user's netrc file."""
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return netrc.netrc(path).authenticators(urlsplit(address).netloc) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -20,14 +20,22 @@ LIMIT = 3
 class FiniteGuard(lightning.Callback):
     """Checks every update's gradient when it is summed over micro-steps and ranks, before it is clipped.
 
+    Its counts go into the checkpoint: a run that goes on stops where one that never stopped would.
+
     Attributes:
-        skipped: updates passed over since the process started.
+        skipped: updates passed over since the run began.
     """
 
     def __init__(self) -> None:
         self.skipped = 0
         self._in_a_row = 0
         self._keys: list[str] = []  # of the update in work
+
+    def state_dict(self) -> dict[str, int]:
+        return {"skipped": self.skipped, "in_a_row": self._in_a_row}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, _: int

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from live2diff.errors import Live2DiffError, SetupError
 from live2diff.runs import updates_of
 from live2diff.terminal import quiet_libraries
-from train.checks import check_data, check_model, check_places, check_precision, missing_models
+from train.checks import check_data, check_logger, check_places, check_precision, validates
+from train.model_group import check_settings, missing_models, outlined
 from train.resume import (
     check_effective_batch,
     check_same_run,
@@ -103,10 +104,11 @@ def make_plan(config: dict[str, Any]) -> Plan:
         plan.attempt(lambda: check_effective_batch(found, trainer, processes.world))
     _tell_recipe(plan, config)
     plan.attempt(lambda: check_data(config, processes.world))
-    plan.attempt(lambda: check_model(config))
-    plan.problems += missing_models(config)
+    plan.attempt(lambda: check_settings(config["model"]))
+    plan.problems += missing_models(config["model"])
+    plan.attempt(lambda: check_logger(config["logger"]))
     parts = _tell_data(plan, config)
-    model = plan.attempt(lambda: _model(config)) if founded else None
+    model = plan.attempt(lambda: outlined(config)) if founded else None
     _tell_batch(plan, config, processes)
     if model is None:
         plan.rows["model"] = ["not known: what it builds on is not there"]
@@ -181,22 +183,6 @@ def _tell_data(plan: Plan, config: dict[str, Any]) -> Any:
     return parts
 
 
-def _model(config: dict[str, Any]) -> VideoModel:
-    from live2diff.model.build import as_trained
-    from live2diff.model.outline import outline
-    from train.trainable import choose_trainable
-
-    model = outline(config["model"])
-    if config["trainer"]["task"] == "diffusion":
-        model = as_trained(model, config)
-        choose_trainable(model.unet, config["trainer"]["trainable"], config["trainer"]["depth"])
-    else:
-        model.unet.requires_grad_(False)
-        for part in (model.vae, model.depth):
-            part.requires_grad_(True)
-    return model
-
-
 def _tell_batch(plan: Plan, config: dict[str, Any], processes: Topology) -> None:
     trainer, data = config["trainer"], config["data"]
     batch, accumulate, updates = trainer["batch"], trainer["accumulate"], trainer["updates"]
@@ -216,7 +202,7 @@ def _tell_batch(plan: Plan, config: dict[str, Any], processes: Topology) -> None
         f"{updates:,} updates = {updates * accumulate:,} micro-steps on each device = "
         f"{updates * effective:,} {unit}",
         kept,
-        *([f"validation every {validation['every']} updates"] if _validates(config) else []),
+        *([f"validation every {validation['every']} updates"] if validates(config) else []),
     ]
 
 
@@ -279,7 +265,7 @@ def _tell_disk(plan: Plan, config: dict[str, Any], trained: int) -> None:
     trainer, folder = config["trainer"], existing(Path(config["run_dir"]))
     size = trained * (4 + 8 + (4 if trainer["ema"] else 0))  # weights, Adam's moments, running mean
     # Besides those that are kept, the one being written, and the best one where there is a validation loss.
-    count = trainer["keep"] + 1 + bool(_validates(config) and config["validation"]["clips"])
+    count = trainer["keep"] + 1 + bool(validates(config) and config["validation"]["clips"])
     free = shutil.disk_usage(folder).free
     plan.rows["disk"] = [
         f"{count} checkpoints of {size / GB:.2f} GB at most: {count * size / GB:.2f} GB; "
@@ -292,10 +278,3 @@ def _tell_disk(plan: Plan, config: dict[str, Any], trained: int) -> None:
                 f"{free / GB:.2f} GB are free; give another run_dir or lower trainer.keep"
             )
         )
-
-
-def _validates(config: dict[str, Any]) -> bool:
-    wanted = config["validation"]
-    return bool(
-        wanted["every"] and (wanted["clips"] or wanted["videos"]) and config["trainer"]["task"] == "diffusion"
-    )

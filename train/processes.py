@@ -42,13 +42,18 @@ def meeting(processes: Topology) -> str:
     return f"{processes.world} processes, {shape}{where}"
 
 
-def stopped(trainer: lightning.Trainer, signals: Signals) -> int:
-    """The end of a run that a signal cut short; returns the exit code, the same on all ranks."""
+def stopped(trainer: lightning.Trainer, signals: Signals, kept: bool) -> int:
+    """The end of a run that a signal cut short; returns the exit code, the same on all ranks.
+
+    Args:
+        kept: whether there is a checkpoint to go on from. Without one the run is not put back into a queue:
+            it would begin at the start each time.
+    """
     received, code = _received_by_any(signals), None
     if trainer.is_global_zero:
-        done = f"stopped after update {trainer.global_step}"
-        print(f"{done}; run the same command again to continue", flush=True)
-        code = requeue(received)
+        then = "run the same command again to continue" if kept else "trainer.save_every=null, so it is lost"
+        print(f"stopped after update {trainer.global_step}; {then}", flush=True)
+        code = requeue(received) if kept else None
     # A rank that left with another code would have srun kill the one that is still talking to SLURM.
     first = received[0] if received else 0
     code = trainer.strategy.broadcast(code)

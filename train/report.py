@@ -12,12 +12,13 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from live2diff.files import staged_file
+from train.guard import FiniteGuard
 from train.progress import micro_steps, update_is_complete
 from train.throughput import COLUMNS as THROUGHPUT
 from train.throughput import Throughput
 
 VALIDATION = ("val_loss", "flicker")  # where the update was validated, see `train.validation`
-COLUMNS = ("update", "micro_step", "loss", *VALIDATION, *THROUGHPUT)
+COLUMNS = ("update", "micro_step", "loss", "skipped", *VALIDATION, *THROUGHPUT)
 
 
 class CsvLogger(Logger):
@@ -65,10 +66,14 @@ class CsvLogger(Logger):
 
 
 class Report(lightning.Callback):
-    """Loss and speed every `every` updates, and what a validation found, for loggers and the terminal."""
+    """Loss and speed every `every` updates, and what a validation found, for loggers and the terminal.
 
-    def __init__(self, every: int, throughput: Throughput):
-        self.every, self.throughput = every, throughput
+    Args:
+        guard: knows how many updates were passed over.
+    """
+
+    def __init__(self, every: int, throughput: Throughput, guard: FiniteGuard):
+        self.every, self.throughput, self.guard = every, throughput, guard
 
     def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
         self.throughput.count(trainer, module)
@@ -88,7 +93,8 @@ class Report(lightning.Callback):
         if update % self.every and update != trainer.max_steps and not found:
             return
         loss, speed = float(trainer.callback_metrics["loss"]), self.throughput.read(trainer)
-        self._log(trainer, {"update": update, "micro_step": micro, "loss": loss, **found, **speed})
+        counts = {"update": update, "micro_step": micro, "loss": loss, "skipped": self.guard.skipped}
+        self._log(trainer, {**counts, **found, **speed})
         if trainer.is_global_zero:
             validated = f"  val_loss {found['val_loss']:.4f}" if "val_loss" in found else ""
             print(

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from live2diff.errors import DataError
+from live2diff.errors import DataError, SetupError
 from live2diff.files import staged_file
 from live2diff.runs import updates_of
 from live2diff.terminal import quiet_libraries
-from train.checks import check_data, check_model, check_places, check_precision, missing_models
+from train.checks import check_data, check_logger, check_places, check_precision
+from train.model_group import check_settings, missing_models, outlined
 from train.resume import (
     check_effective_batch,
     check_same_run,
@@ -25,6 +26,7 @@ from train.resume import (
 from train.settings import load_config
 from train.signals import Signals
 from train.topology import Topology, check_batch, topology
+from train.toy_tasks import next_command, toy_task
 
 if TYPE_CHECKING:
     import lightning
@@ -68,7 +70,7 @@ def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -
     if first:
         set_aside(run, found)
     done = updates_of(found) if found else 0
-    # A run of toy_parts is done when its model is written; a kill may have come in between.
+    # A run of a toy task is done when its model is written; a kill may have come in between.
     whole = settings["task"] == "diffusion" or (run / "model").is_dir()
     if done >= settings["updates"] and whole:
         if first:
@@ -78,9 +80,11 @@ def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -
     if found:
         check_effective_batch(found, settings, processes.world)
     check_data(config, processes.world)
-    check_model(config)
-    for error in missing_models(config):
+    check_settings(config["model"])
+    for error in missing_models(config["model"]):
         raise error
+    if first:
+        check_logger(config["logger"])
 
     import lightning  # the heavy libraries: what can be refused without them has been
 
@@ -88,6 +92,7 @@ def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -
     from train.processes import leave_together, meeting, stopped
 
     quiet_libraries()
+    outlined(config)  # what only names and sizes can tell, before weights are read
     lightning.seed_everything(config["seed"], verbose=False)
     module, data = _task(config)
     if first:
@@ -100,11 +105,11 @@ def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -
             print(meeting(processes), flush=True)
     trainer = _fit(config, module, data, processes, signals, found)
     if trainer.global_step < settings["updates"]:  # what all ranks know alike: a signal may reach one only
-        return stopped(trainer, signals)
+        return stopped(trainer, signals, bool(settings["save_every"]))
     leave_together(trainer)
     if first:
         print(f"{run}: {trainer.global_step} updates done")
-        if settings["task"] == "toy_parts":
+        if settings["task"] != "diffusion":
             module.finish(run)
         print(f"next: {_next(config, run)}")
     return 0
@@ -139,12 +144,13 @@ def _fit(
     saving = FolderCheckpoints(settings["keep"])
     throughput = Throughput(config)
     clips = find_validation(config, module, processes.rank == 0)
+    guard = FiniteGuard()
     callbacks = [
         StopOnSignal(signals),
-        FiniteGuard(),
+        guard,
         *([Ema(settings["ema"])] if settings["ema"] else []),
         *([Validation(config, clips, throughput)] if clips else []),  # of the weights as they are now
-        Report(settings["log_every"], throughput),
+        Report(settings["log_every"], throughput, guard),
         *([SampleLog(run, done)] if settings["log_samples"] else []),
     ]
     if settings["save_every"]:  # last: it saves the others
@@ -160,7 +166,7 @@ def _fit(
         accumulate_grad_batches=settings["accumulate"],
         gradient_clip_val=settings["clip_grad"],
         callbacks=callbacks,
-        logger=_loggers(config, run, done),
+        logger=_loggers(config, run, done, processes.rank == 0),
         profiler=find_profiler(settings["profiler"], run),
         plugins=[saving, *environment(processes)],
         enable_checkpointing=False,
@@ -188,10 +194,10 @@ def _next(config: dict[str, Any], run: Path) -> str:
     """The command that usually follows this run."""
     if not config["trainer"]["save_every"] and config["trainer"]["task"] == "diffusion":
         return f"look at {run / 'metrics.csv'}; trainer.save_every=null, so no model was kept"
-    if config["trainer"]["task"] == "toy_parts":
-        return f"live2diff train experiment=toy_base model.saved={run} data.path=DATASET"
+    if config["trainer"]["task"] != "diffusion":
+        return next_command(config["trainer"]["task"], run)
     if config["trainer"]["mask"] == "bidirectional":  # a base to build on; it cannot stream
-        return f"live2diff train experiment=tiny_stage1 model.saved={run} data.path=DATASET"
+        return f"live2diff train experiment=toy_stage1 model.saved={run} data.path=DATASET"
     return f"live2diff export {run} --out exports/{config['name']}"
 
 
@@ -210,32 +216,40 @@ def _task(config: dict[str, Any]) -> tuple[lightning.LightningModule, lightning.
         config["data"]["columns"] = list(parts.columns) or "none"
         data = ClipData(config["data"], config["trainer"], config["seed"], parts)
         return Diffusion(model, config["trainer"], config["optim"]), data
-    from train.toy_parts import ToyFrames, ToyParts
-
-    model = build(config["model"], config["seed"])
-    frames = ToyFrames(config["trainer"], config["seed"], model.settings.size)
-    return ToyParts(model, config["optim"], config["seed"]), frames
+    return toy_task(config, build(config["model"], config["seed"]))
 
 
-def _loggers(config: dict[str, Any], run: Path, done: int) -> list[Logger]:
+def _loggers(config: dict[str, Any], run: Path, done: int, first: bool) -> list[Logger]:
+    """The loggers of this process; W&B hears the `first` one alone.
+
+    Raises:
+        SetupError: W&B does not take the login, or does not answer.
+    """
     from train.report import CsvLogger
 
     loggers: list[Logger] = [CsvLogger(run, done)]
-    if config["logger"]["kind"] == "wandb":
-        from lightning.pytorch.loggers import WandbLogger
+    if config["logger"]["kind"] != "wandb" or not first:
+        return loggers
+    import wandb
+    from lightning.pytorch.loggers import WandbLogger
 
-        # A continued run goes on in the same panel; a new run in a removed folder does not.
-        id_file = run / "wandb_id"
-        if not id_file.exists():
-            with staged_file(id_file) as stage:
-                stage.write_text(uuid4().hex[:8])
-        loggers.append(
-            WandbLogger(
-                name=config["name"],
-                id=id_file.read_text(),
-                project=config["logger"]["project"],
-                save_dir=run,
-                resume="allow",
-            )
-        )
-    return loggers
+    # A continued run goes on in the same panel; a new run in a removed folder does not.
+    id_file = run / "wandb_id"
+    if not id_file.exists():
+        with staged_file(id_file) as stage:
+            stage.write_text(uuid4().hex[:8])
+    listener = WandbLogger(
+        name=config["name"],
+        id=id_file.read_text(),
+        project=config["logger"]["project"],
+        save_dir=run,
+        resume="allow",
+    )
+    try:
+        _ = listener.experiment  # begun here, where an error is no traceback out of the trainer
+    except wandb.Error as error:
+        reason = " ".join(str(error).split())
+        raise SetupError(
+            f"logger=wandb: {reason}; run `wandb login`, or keep the run here with WANDB_MODE=offline"
+        ) from error
+    return [*loggers, listener]

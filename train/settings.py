@@ -13,6 +13,8 @@ from live2diff.columns import COLUMNS
 from live2diff.config import compose
 from live2diff.errors import UsageError
 from train.checks import check_pairs
+from train.model_group import check_group
+from train.toy_tasks import TASKS
 
 
 @dataclass
@@ -97,8 +99,16 @@ class Optim:
 
 
 @dataclass
+class Logger:
+    """One field per key of `conf/logger/*.yaml`."""
+
+    kind: str
+    project: str = "live2diff"  # of W&B
+
+
+@dataclass
 class Train:
-    """`conf/train.yaml`. `model` is checked by `live2diff.model.build`, which reads it."""
+    """`conf/train.yaml`. `model` has a form of its own, see `train.model_group`."""
 
     seed: int
     name: str
@@ -108,7 +118,7 @@ class Train:
     optim: Optim
     trainer: Trainer
     validation: Validation
-    logger: dict[str, Any]
+    logger: Logger
 
 
 Rule = tuple[Callable[[Any], bool], str]  # what holds, and how a person would say it
@@ -138,7 +148,7 @@ RULES: dict[str, Rule] = {
     "seed": (lambda value: 0 <= value < 2**32, "0 to 4294967295"),
     "name": _FILLED,
     "run_dir": _FILLED,
-    "trainer.task": _one_of("diffusion", "toy_parts"),
+    "trainer.task": _one_of("diffusion", *TASKS),
     "trainer.trainable": (lambda names: all(isinstance(n, str) for n in names), "a list, as [motion,depth]"),
     "trainer.mask": _one_of("bidirectional", "causal", "warmup_causal"),
     "trainer.lora": (_is_lora, "null, or {rank: 1 or more, alpha: more than 0}"),
@@ -182,6 +192,7 @@ RULES: dict[str, Rule] = {
     "data.shuffle": _at_least(1),
     "data.max_corrupt": (lambda value: 0 <= value < 1, "0 to below 1"),
     "logger.kind": _one_of("csv", "wandb"),
+    "logger.project": _FILLED,
 }  # fmt: skip
 
 
@@ -205,6 +216,7 @@ def load_config(overrides: Sequence[str] = ()) -> dict[str, Any]:
         values = config[group] if group else config
         if values is not None and not holds(values[name]):
             raise UsageError(f"{key}={values[name]}: expected {expected}")
+    check_group(config["model"])
     check_pairs(config)
     return config
 

@@ -16,6 +16,7 @@ import lightning
 import torch
 
 from live2diff.errors import UsageError
+from train.checks import validates, validation_data
 from train.columns import choose_parts
 from train.module import Diffusion
 from train.progress import update_is_complete
@@ -114,23 +115,22 @@ def find_validation(
         DataError: the dataset's description is damaged.
     """
     settings = config["validation"]
-    wanted = settings["clips"] or settings["videos"]
-    if not settings["every"] or not wanted or not isinstance(module, Diffusion):
+    if not validates(config) or not isinstance(module, Diffusion):
         return None
     if max(settings["timesteps"]) >= module.objective.timesteps:
         raise UsageError(
             f"validation.timesteps={settings['timesteps']}: expected numbers below the model's "
             f"noise.timesteps={module.objective.timesteps}"
         )
-    data = {**config["data"], "split": settings["split"], "hflip": 0.0}
-    try:
-        shards = find_shards(data["path"], data["split"])
-    except UsageError:
+    data = validation_data(config)
+    if data is None:
         if first:
-            print(f"no validation: {data['path']} has no clips in its split {data['split']}", flush=True)
+            path, split = config["data"]["path"], settings["split"]
+            print(f"no validation: {path} has no clips in its split {split}", flush=True)
         return None
     parts = choose_parts(data, module.model, config["trainer"]["depth"])
-    return ValidationClips(data, shards, parts, wanted)
+    shards = find_shards(data["path"], data["split"])
+    return ValidationClips(data, shards, parts, settings["clips"] or settings["videos"])
 
 
 @contextmanager

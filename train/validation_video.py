@@ -21,9 +21,9 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from live2diff.errors import DataError
+from live2diff.eval.flicker import flicker
 from live2diff.files import staged_file
 from live2diff.images import to_tensor, to_uint8
-from live2diff.metrics.flicker import flicker
 from live2diff.model.video_model import VideoModel
 from live2diff.panels import enlarge, labelled, strip, xt_slice
 from live2diff.stream.engine import Stream
@@ -48,7 +48,7 @@ class Videos:
         """Translate the clips with the model as it is now, and show them to W&B where it listens.
 
         Returns:
-            The mean flicker of the outputs, see `live2diff.metrics.flicker`; None where nothing was rendered.
+            The mean flicker of the outputs, see `live2diff.eval.flicker`; None where nothing was rendered.
 
         Raises:
             SetupError: the disk is full or fails.

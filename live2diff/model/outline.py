@@ -19,7 +19,7 @@ from live2diff.model.depth_branch import DepthBranch
 from live2diff.model.folder import is_model_folder, read_config
 from live2diff.model.text import TextEncoder, character_tokenizer
 from live2diff.model.unet import CausalUNet
-from live2diff.model.vae import KINDS, VAE
+from live2diff.model.vae import KINDS, VAE, kind_in
 from live2diff.model.video_model import VideoModel
 from live2diff.references import find_local
 from live2diff.runs import run_config
@@ -55,7 +55,9 @@ def _described(config: Mapping[str, Any]) -> VideoModel:
     unet, vae, text, depth = (config[part] for part in ("unet", "vae", "text", "depth"))
     return VideoModel(
         unet=CausalUNet(**unet["config"]) if unet["pretrained"] is None else _sd15_unet(_sizes("unet", unet)),
-        vae=KINDS[vae["kind"]](**vae["config"]) if vae["pretrained"] is None else _vae(_sizes("vae", vae)),
+        vae=KINDS[vae["kind"]](**vae["config"])
+        if vae["pretrained"] is None
+        else _vae(_sizes("vae", vae), vae["pretrained"]),
         text=_small_text(text, settings)
         if text["pretrained"] is None
         else _text(_sizes("text_encoder", text, "text_config"), settings),
@@ -70,7 +72,7 @@ def _folder(folder: Path) -> VideoModel:
     kinds: dict[Any, type[DepthNetwork]] = {kind.FORMAT: kind for kind in (DPT, MidasSmall)}
     return VideoModel(
         unet=cast(CausalUNet, CausalUNet.from_config(folder_config(folder / "unet"))),
-        vae=_vae(folder_config(folder / "vae")),
+        vae=_vae(folder_config(folder / "vae"), folder / "vae"),
         text=_text(folder_config(folder / "text_encoder", section="text_config"), settings),
         depth=kinds[depth.pop("format")].of_shape(depth),
         settings=settings,
@@ -94,8 +96,8 @@ def _sd15_unet(sizes: Mapping[str, Any]) -> CausalUNet:
     return unet
 
 
-def _vae(sizes: dict[str, Any]) -> VAE:
-    return cast(VAE, KINDS[sizes.get("_class_name", "AutoencoderKL")].from_config(sizes))
+def _vae(sizes: dict[str, Any], name: Path | str) -> VAE:
+    return cast(VAE, KINDS[kind_in({"_class_name": "AutoencoderKL", **sizes}, name)].from_config(sizes))
 
 
 def _text(sizes: dict[str, Any], settings: Settings) -> TextEncoder:

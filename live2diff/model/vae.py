@@ -66,6 +66,16 @@ def new_vae(kind: str, config: dict) -> VAE:
     return KINDS[kind](**config)
 
 
+def kind_in(config: Mapping[str, Any], folder: Path | str) -> str:
+    """The key of `KINDS` that a configuration of diffusers names. Raises CheckpointError if it is none."""
+    kind = str(config.get("_class_name"))
+    if kind not in KINDS:
+        raise CheckpointError(
+            f"{folder}: {ascii(kind)[:50]} is not a VAE this project knows ({', '.join(KINDS)})"
+        )
+    return kind
+
+
 def load_vae(path: Path | str, changes: Mapping[str, Any] | None = None) -> VAE:
     """A VAE in float32 on the CPU.
 
@@ -82,11 +92,7 @@ def load_vae(path: Path | str, changes: Mapping[str, Any] | None = None) -> VAE:
     if path.is_dir() and not has_halves(path):
         folder = part_folder(path, "vae")
         config, weights = folder_config(folder), read_folder(folder)
-        kind = str(config.get("_class_name"))
-        if kind not in KINDS:
-            raise CheckpointError(
-                f"{folder}: {ascii(kind)[:50]} is not a VAE this project knows ({', '.join(KINDS)})"
-            )
+        kind = kind_in(config, folder)
         if config.get("scaling_factor") == _SDXL_SCALING:
             raise CheckpointError(
                 f"{folder}: is the VAE of Stable Diffusion XL, whose latents SD1.5 cannot read; give another"

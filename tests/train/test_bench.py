@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from live2diff.bench.models import stock_unet
 from live2diff.cli import main
 from tests.model.tiny import randomise
 from tests.train.runs import module_and_clips, take
 from tests.train.shards import make_dataset
-from train.bench import Plain, stock_unet
+from train.bench import Plain
 
 
 class PerFrame(nn.Module):

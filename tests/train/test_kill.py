@@ -83,12 +83,12 @@ class Run:
             tensors = load_file(last / f"{name}.safetensors")
             state |= {f"{name}.{key}": value for key, value in tensors.items()}
         trainer = torch.load(last / "trainer.pt", weights_only=True)
-        state["optimizer"] = trainer["optimizer_states"]
+        state["optimizer"], state["callbacks"] = trainer["optimizer_states"], trainer["callbacks"]
         for rank in range(self.ranks):
             state[f"rank {rank}"] = torch.load(last / f"rank-{rank:04d}.pt", weights_only=True)
             state[f"samples {rank}"] = (self.folder / f"run/samples/rank-{rank:04d}.csv").read_text()
         rows = (self.folder / "run/metrics.csv").read_text().splitlines()
-        state["losses"] = [row.split(",")[:5] for row in rows]
+        state["losses"] = [row.split(",")[:6] for row in rows]
         return state
 
 

@@ -23,6 +23,7 @@ from train import memory, plan
 from train.columns import Parts
 from train.memory import estimate
 from train.settings import load_config
+from train.toy_tasks import TASKS
 from train.trainable import choose_trainable
 
 MOTION, DEPTH, IMAGE = 417_137_600, 1_086_624, 859_520_964  # of the official model at SD1.5's size
@@ -36,9 +37,11 @@ BUILT_ON = {  # experiment -> what its base's run was
     "stage2_depth": "stage1_mask",
     "paper_stage2": "paper_stage1",
     "ablation_d": "ablation_c",
-    "tiny_stage1": "toy_base",
-    "tiny_stage2": "tiny_stage1",
-    "toy_base": "toy_parts",
+    "toy_image": "toy_vae",
+    "toy_cartoon": "toy_image",
+    "toy_drawing": "toy_image",
+    "toy_motion": "toy_image",
+    "toy_stage2": "toy_stage1",
 }
 
 
@@ -49,7 +52,7 @@ def dataset(tmp_path_factory):
 
 def pretend_run(folder, experiment):
     """A run that has a checkpoint, as far as the sizes of its model go; and so has what it is built on."""
-    config = load_config([f"experiment={experiment}", "data.path=x"][: 1 if experiment == "toy_parts" else 2])
+    config = load_config([f"experiment={experiment}", "data.path=x"][: 1 if experiment in TASKS else 2])
     if experiment in BUILT_ON:
         pretend_run(folder, BUILT_ON[experiment])
     place = folder / config["run_dir"]
@@ -67,7 +70,7 @@ def test_every_experiment_has_a_plan(dataset, tmp_path, monkeypatch, capsys, nam
         pretend_run(tmp_path, BUILT_ON[name])
     before = sorted(tmp_path.rglob("*"))
     words = ["train", f"experiment={name}", "--dry-run", "data.workers=1", "data.stride=1"]
-    words = words[:3] if name == "toy_parts" else [*words, f"data.path={dataset}"]
+    words = words[:3] if name in TASKS else [*words, f"data.path={dataset}"]
     code = main(words)
     told = capsys.readouterr()
     assert sorted(tmp_path.rglob("*")) == before
@@ -120,6 +123,20 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path, monkeypatch, capsys):
     assert main(["train", *FAST, "data.path=nowhere", "--dry-run"]) == 2
     assert "GB, 0.00 GB are free; give another run_dir" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], []])
+def test_a_column_that_the_validation_lacks_is_told(tmp_path, monkeypatch, capsys, more):
+    """Before the run is hours old and validates: a build that was cut short after the training split."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("train.run._task", lambda _: pytest.fail("the model was built"))
+    dataset = make_dataset(tmp_path, shards=3, clips_per_shard=1, val=True)
+    manifest = json.loads((dataset / "dataset.json").read_text())
+    manifest["columns"] = {"text": {"shape": [77, 32], "shards": {"train": 2}}}
+    (dataset / "dataset.json").write_text(json.dumps(manifest))
+    words = ["train", *FAST, "validation=default", f"data.path={dataset}", *more]
+    assert main(words) == 2
+    assert "has column text for 0 of 1 shards" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_told(dataset, tmp_path, monkeypatch, capsys):

@@ -29,7 +29,10 @@ from train.settings import load_config
         ("trainer.lora={rank: 0, alpha: 1}", "trainer.lora=.*: expected null, or {rank: 1 or more"),
         ("trainer.lora={rank: 8}", "trainer.lora.alpha: Missing mandatory value"),
         ("trainer.lora={rank: 8, alpha: 8, dropout: 1}", "unknown setting trainer.lora.dropout"),
-        ("trainer.task=sleep", "trainer.task=sleep: expected one of diffusion, toy_parts"),
+        (
+            "trainer.task=sleep",
+            "trainer.task=sleep: expected one of diffusion, toy_vae, .*toy_drawing",
+        ),
         ("optim.kind=sgd", "optim.kind=sgd: expected one of adam, adamw"),
         ("optim.lr=abc", "optim.lr: Value 'abc' .* could not be converted to Float"),
         ("optim.lr=nan", "optim.lr=nan: expected more than 0"),
@@ -51,8 +54,8 @@ def test_wrong_values_are_refused(override, message):
 
 def test_diffusion_needs_clips():
     with pytest.raises(UsageError, match="data=null: trainer.task=diffusion needs clips"):
-        load_config(["experiment=toy_parts", "trainer.task=diffusion"])
+        load_config(["experiment=toy_vae", "trainer.task=diffusion"])
 
 
 def test_a_task_without_clips_needs_none():
-    assert load_config(["experiment=toy_parts"])["data"] is None
+    assert load_config(["experiment=toy_vae"])["data"] is None

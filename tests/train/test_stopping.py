@@ -49,6 +49,14 @@ def test_a_signal_ends_the_run_at_the_next_whole_update(dataset, tmp_path, monke
     assert signal.getsignal(number) is before
 
 
+def test_what_is_not_kept_is_not_promised(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("train.processes.requeue", lambda _: pytest.fail("it would begin at the start"))
+    signal_at(monkeypatch, signal.SIGTERM, 1)
+    assert run(dataset, tmp_path / "run", "trainer.updates=9", "trainer.save_every=null") == 143
+    said = capsys.readouterr().out
+    assert "stopped after update 1; trainer.save_every=null, so it is lost" in said
+
+
 def test_a_stopped_run_continues_exactly(dataset, tmp_path, monkeypatch):
     """Stopped in the middle of an update, with two loader workers."""
     settings = ["trainer.updates=3", "trainer.batch=1", "trainer.accumulate=2", "data.workers=2"]

@@ -53,7 +53,7 @@ def test_two_ranks_equal_one_with_twice_the_batch(nursery, dataset, tmp_path):
     assert seen(one.folder) == seen(two.folder)
     # Before any update the weights are the same, so the validation is too, to the last bit.
     begins = [(r.folder / "run/metrics.csv").read_text().splitlines()[1].split(",") for r in (one, two)]
-    assert begins[0] == begins[1] and float(begins[0][3]) > 0
+    assert begins[0] == begins[1] and float(begins[0][4]) > 0
     first, second = (load_file(checkpoints(r.folder / "run")[-1] / "weights.safetensors") for r in (one, two))
     for name, tensor in first.items():
         # Adam divides by the gradient's size: where that is near zero, rounding shows at the learning rate.

@@ -14,6 +14,7 @@ import pytest
 from live2diff.cli import main
 from tests.train.shards import make_dataset
 from train import run
+from train.model_group import DEPTHS, VAES
 
 # Settings, and what the line says. Each stands behind `experiment=tiny data.path=DATASET run_dir=RUN`.
 UNKNOWN = [
@@ -28,6 +29,10 @@ UNKNOWN = [
     ("optim=adm", "optim=adm: no such option; did you mean adam?"),
     ("debug=overfti", "debug=overfti: no such option; did you mean overfit?"),
     ("logger=tensorboard", "logger=tensorboard: no such option; known: csv, wandb"),
+    ("+logger.foo=1", "unknown setting logger.foo"),
+    ("+logger.projet=1", "unknown setting logger.projet; did you mean project?"),
+    ("+model.extra=1", "unknown setting model.extra; did you mean text?"),
+    ("+model.unet.pretraned=x", "unknown setting model.unet.pretraned; did you mean pretrained?"),
     ("hydra.run.dir=x", "unknown setting hydra.run.dir; the folder of a run is set with run_dir=FOLDER"),
 ]
 TYPES = [
@@ -43,6 +48,17 @@ TYPES = [
     ("model.settings=3", "model.settings=3: expected a table of keys"),
     ("model.unet=null", "model.unet=None: expected a table of keys"),
     ("model.settings.window=abc", "model.settings.window='abc'; expected int"),
+    ("model.unet.config=5", "model.unet.config=5: expected a table of keys"),
+    ("model.vae.config=null", "model.vae.config=None: expected a table of keys"),
+    ("model.unet.motion=5", "model.unet.motion=5: expected a path, a hub id or null"),
+    (
+        "+model.unet.config.motion_max_seq_length=abc",
+        "model.unet.config.motion_max_seq_length=abc: expected 1 or more",
+    ),
+    ("+model.loras=5", r"model.loras=5: expected a list, as \[{path: style.safetensors, scale: 0.8}\]"),
+    ("+model.loras=[{path: a, scale: b}]", r"model.loras\[0\]={'path': 'a', 'scale': 'b'}: expected"),
+    ("~logger.kind", "logger.kind: Missing mandatory value"),
+    ("~model.depth.preset", "model.depth.preset: is missing; see conf/model"),
     ("~trainer.batch", "trainer.batch: Missing mandatory value"),
     ("trainer.batch=${foo}", r"trainer.batch=\${foo}: Interpolation key 'foo' not found"),
 ]
@@ -56,6 +72,11 @@ VALUES = [
     ("optim.lr=inf", "optim.lr=inf: expected more than 0"),
     ("seed=4294967296", "seed=4294967296: expected 0 to 4294967295"),
     ("run_dir=''", "run_dir=: expected a name"),
+    ("model.depth.preset=dpt_hybird", "model.depth.preset=dpt_hybird: expected one of dpt_hybrid, dpt_large"),
+    ("model.vae.kind=VQModel", "model.vae.kind=VQModel: expected one of AutoencoderKL, AutoencoderTiny"),
+    ("trainer.trainable=[motion,motoin]", "trainer.trainable: 'motoin' is in no parameter's name"),
+    ("trainer.trainable=[]", "nothing would be trained; name parts, or give trainer.lora"),
+    ("+model.unet.config.colour=red", "model: .* unexpected keyword argument 'colour'"),
     ("data.size=100", "data.size=100: expected a multiple of 8"),
     ("model.settings.warmup=16", "model.settings.warmup=16; expected 0 to 15"),
     ("model.settings.window=40", "model.settings.window=40: expected 24 or fewer"),
@@ -87,7 +108,7 @@ PAIRS = [
     ("data.split=test", "data.path=.*: its split 'test' holds no shards; see data.split"),
     ("data.stride=3", "a sample spans 46 frames, but 1 of 2 clips .* are shorter, down to 40; lower"),
     ("data.path=nowhere", "data.path=nowhere: does not exist; make one with `live2diff data build`"),
-    ("experiment=tiny_stage2", "model.saved=outputs/tiny_stage1: no such folder; .* the stage before"),
+    ("experiment=toy_stage2", "model.saved=outputs/toy_stage1: no such folder; .* the stage before"),
     ("model=saved", "model.saved must be given, as model.saved=VALUE"),
     ("model=saved model.saved=begun", "model.saved=begun: this run has no complete checkpoint yet"),
     ("model=saved model.saved=empty", "model.saved=empty: neither an exported model nor a training run"),
@@ -125,6 +146,21 @@ def words_of(settings: str, dataset) -> list[str]:
     return ["train", *(f"{key}={value}" for key, value in given.items() if key not in chosen), *words]
 
 
+def test_the_kinds_are_those_there_are():
+    from live2diff.depth import NETWORKS
+    from live2diff.model.vae import KINDS
+
+    assert tuple(KINDS) == VAES and set(NETWORKS) == set(DEPTHS)
+
+
+@pytest.mark.parametrize(
+    "settings", ["trainer.trainable=[motoin]", "+model.unet.config.colour=red", "model.vae.kind=VQModel"]
+)
+def test_the_plan_refuses_it_too(dataset, place, capsys, settings):
+    assert main([*words_of(settings, dataset), "--dry-run"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def everything(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
@@ -144,7 +180,8 @@ def test_a_wrong_configuration_is_one_line(dataset, place, capsys, settings, mes
 
 
 @pytest.mark.parametrize(
-    "settings", ["trainer.updtes=3", "data.workers=3", "experiment=tiny_stage2", "model.settings.window=abc"]
+    "settings",
+    ["data.workers=3", "experiment=toy_stage2", "model.settings.window=abc", "model.depth.preset=dpt"],
 )
 def test_it_is_told_before_the_heavy_libraries_are_loaded(dataset, place, settings):
     code = (

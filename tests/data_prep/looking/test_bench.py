@@ -31,7 +31,7 @@ def test_a_build_is_accounted_for(videos: Path, tmp_path: Path, capsys):
     assert result["input_s"] == pytest.approx(63 / 24)  # of both that decode, kept or not
     assert result["originals"] == [str(videos / "one.mp4")]
     assert set(result["core_s"]) == {"probe", "shots", "encode", "filters", "rest", "shards"}
-    assert all(value > 0 for value in result["core_s"].values())
+    assert all(value > 0 or name == "rest" for name, value in result["core_s"].items())
     assert Finished(tmp_path / "dataset").clips.num_rows == 1
     assert capsys.readouterr().out == "", "the build talks into the table"
     lines = building.build_lines(result)
