@@ -13,7 +13,9 @@ import pytest
 from live2diff.stream import Stream
 
 FRAMES, RESTORED_AT, SETTLED = 10_000, 9_000, 1_000
-PROMPT_EVERY, RESTART_EVERY = 200, 1_700  # 50 prompts, 5 new sessions
+PROMPT_EVERY = 200  # 50 prompts
+# New sessions: two while the process settles, so that it has seen every size; then five.
+RESTARTS = (300, 600, 1_700, 3_400, 5_100, 6_800, 8_500)
 SIZES = ((32, 32), (24, 40), (40, 24))  # of one session after another
 MIB = 2**20
 
@@ -24,14 +26,14 @@ def frame(number: int) -> np.ndarray:
 
 
 def size_at(number: int) -> tuple[int, int]:
-    return SIZES[number // RESTART_EVERY % len(SIZES)]
+    return SIZES[sum(restart <= number for restart in RESTARTS) % len(SIZES)]
 
 
 def play(stream: Stream, first: int, last: int, watch=lambda number, stream: None) -> list[bytes]:
     """Frames [first, last) with their changes; returns the hash of each picture that came out."""
     shown = []
     for number in range(first, last):
-        if number % RESTART_EVERY == 0 and number:
+        if number in RESTARTS:
             stream = Stream(stream.model, f"session {number}", size=size_at(number), seed=number)
         done = []
         if number % PROMPT_EVERY == 0:
@@ -53,7 +55,7 @@ def test_ten_thousand_frames(model):
     state = {}
 
     def watch(number: int, stream: Stream) -> None:
-        if number + 1 == RESTORED_AT:
+        if number + 1 in (SETTLED, RESTORED_AT):  # the first only for its memory, which the second takes over
             state.update(stream.state_dict())
         if number >= SETTLED and number % 250 == 0:
             gc.collect()
@@ -65,7 +67,7 @@ def test_ten_thousand_frames(model):
 
     numbers, sizes = np.array(rss).T
     slope = np.polyfit(numbers, sizes, 1)[0] * (FRAMES - SETTLED)  # growth over the run, by a fitted line
-    print(f"RSS grew by {slope / MIB:.2f} MiB over {FRAMES - SETTLED} frames")
+    print(f"RSS grew by {slope / MIB:.2f} MiB over {FRAMES - SETTLED} frames: {(sizes / MIB).round(1).tolist()}")
     assert slope < MIB
     assert len(files) == 1
     assert len(cache) == len(SIZES) and all(len(sizes) == 1 for sizes in cache.values())

@@ -83,7 +83,7 @@ def running(group: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_to_all_processes_saves(dataset, tmp_path, number):
     """A terminal and a scheduler signal the loader workers too; the update in work still needs them."""
     command = [sys.executable, "-m", "train", *FAST, f"data.path={dataset}", f"run_dir={tmp_path / 'run'}"]

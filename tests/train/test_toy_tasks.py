@@ -60,6 +60,7 @@ def test_a_run_killed_before_its_model_was_written_writes_it(vae, capsys):
     assert f"next: live2diff train experiment=toy_image model.saved={vae}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_pictures_then_styles(vae, tmp_path):
     """Each task changes what it is for, and the motion modules stay silent."""
     base, style = tmp_path / "toy_image", tmp_path / "toy_cartoon"
