@@ -3,7 +3,7 @@
 SD1.5's deepest levels have 4x4 to 8x8 latents and 1280 channels: 59 MB of weights meet a few dozen pixels.
 The CPU library brings the weights into another order at every call, which takes longer than the convolution.
 In `channels_last` a weight is already the matrix that a product needs, so a copy of the few pixels is all
-there is to prepare: two to three times as fast (`docs/performance.md`). Equal to float rounding.
+there is to prepare: about two to three times as fast (`docs/performance.md`). Equal to float rounding.
 """
 
 from __future__ import annotations

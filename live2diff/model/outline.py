@@ -19,7 +19,7 @@ from live2diff.model.depth_branch import DepthBranch
 from live2diff.model.folder import is_model_folder, read_config
 from live2diff.model.text import TextEncoder, character_tokenizer
 from live2diff.model.unet import CausalUNet
-from live2diff.model.vae import KINDS, VAE, kind_in
+from live2diff.model.vae import KINDS, VAE, kind_in, new_vae
 from live2diff.model.video_model import VideoModel
 from live2diff.references import find_local
 from live2diff.runs import run_config
@@ -55,7 +55,7 @@ def _described(config: Mapping[str, Any]) -> VideoModel:
     unet, vae, text, depth = (config[part] for part in ("unet", "vae", "text", "depth"))
     return VideoModel(
         unet=CausalUNet(**unet["config"]) if unet["pretrained"] is None else _sd15_unet(_sizes("unet", unet)),
-        vae=KINDS[vae["kind"]](**vae["config"])
+        vae=new_vae(vae["kind"], dict(vae["config"]))
         if vae["pretrained"] is None
         else _vae(_sizes("vae", vae), vae["pretrained"]),
         text=_small_text(text, settings)

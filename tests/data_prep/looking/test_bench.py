@@ -31,7 +31,8 @@ def test_a_build_is_accounted_for(videos: Path, tmp_path: Path, capsys):
     assert result["input_s"] == pytest.approx(63 / 24)  # of both that decode, kept or not
     assert result["originals"] == [str(videos / "one.mp4")]
     assert set(result["core_s"]) == {"probe", "shots", "encode", "filters", "rest", "shards"}
-    assert all(value > 0 or name == "rest" for name, value in result["core_s"].items())
+    rest = result["core_s"]["rest"]  # what two clocks of unlike grain leave over
+    assert rest >= 0 and all(value > 0 for name, value in result["core_s"].items() if name != "rest")
     assert Finished(tmp_path / "dataset").clips.num_rows == 1
     assert capsys.readouterr().out == "", "the build talks into the table"
     lines = building.build_lines(result)
