@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from live2diff.eval.compare import Change
     from live2diff.eval.results import Figure, Results
 
+_NAMED = 8  # names of videos in one line
+
 _RUN = """\
 Videos are paired by name: a video file's path in its folder without the suffix, or the path of a folder of
 pictures. docs/evaluation.md says what every number is.
@@ -117,7 +119,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from live2diff.eval.compare import FAILED, Condition, compare
+    from live2diff.eval.clips import printable
+    from live2diff.eval.compare import FAILED, Condition, compare, left_out
     from live2diff.eval.results import read
 
     conditions = [Condition.parse(text) for text in args.fail_if]
@@ -128,6 +131,10 @@ def _compare(args: argparse.Namespace) -> int:
     for name, only in (("A", a.figures.keys() - b.figures), ("B", b.figures.keys() - a.figures)):
         if only:
             print(f"only in {name}: {', '.join(sorted(only))}")
+    for name, videos in zip("AB", left_out(a, b), strict=True):
+        if videos:
+            names = printable(", ".join(videos[:_NAMED])) + (", ..." if len(videos) > _NAMED else "")
+            print(f"warning: {len(videos)} videos only in {name}, left out: {names}", file=sys.stderr)
     failed = [condition.text for condition in conditions if condition.holds(changes)]
     for text in failed:
         print(f"failed: {text}", file=sys.stderr)

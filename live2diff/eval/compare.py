@@ -10,6 +10,7 @@ import numpy as np
 
 from live2diff.errors import UsageError
 from live2diff.eval.bootstrap import interval
+from live2diff.eval.clips import printable
 from live2diff.eval.results import Better, Figure, Results
 
 FAILED = 6  # exit code when a --fail-if condition holds
@@ -101,14 +102,21 @@ class Condition:
         return found > self.amount if self.above else found < self.amount
 
 
+def left_out(a: Results, b: Results) -> tuple[list[str], list[str]]:
+    """Names of the videos that only A has, and that only B has: no figure compares them."""
+    before, after = ({video.name for video in results.videos} for results in (a, b))
+    return sorted(before - after), sorted(after - before)
+
+
 def compare(a: Results, b: Results, allow_unequal: bool = False) -> list[Change]:
     """The change of every figure that both have, in A's order.
 
     Args:
-        allow_unequal: compare also figures whose signatures differ.
+        allow_unequal: compare also figures whose signatures differ, and videos whose sources do.
 
     Raises:
-        UsageError: no figure in common, no video in common, or signatures that differ; the keys are named.
+        UsageError: no figure in common, no video in common, signatures that differ (the keys are named), or
+            videos of one name and unequal sources.
     """
     shared = [name for name in a.figures if name in b.figures]
     if not shared:
@@ -126,7 +134,22 @@ def compare(a: Results, b: Results, allow_unequal: bool = False) -> list[Change]
             f"{name}{more}: measured in two ways, so the numbers do not compare: {said}; "
             "--allow-unequal compares all the same"
         )
+    if not allow_unequal:
+        _check_sources(a, b)
     return [_change(name, a, b, tuple(unequal[name])) for name in shared]
+
+
+def _check_sources(a: Results, b: Results) -> None:
+    before = {video.name: video.source_hash for video in a.videos}
+    other = [
+        video.name for video in b.videos if before.get(video.name, video.source_hash) != video.source_hash
+    ]
+    if other:
+        more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+        raise UsageError(
+            f"{printable(other[0])}{more}: A and B were measured against different source frames; "
+            "--allow-unequal compares all the same"
+        )
 
 
 def differing(a: Figure, b: Figure) -> list[str]:

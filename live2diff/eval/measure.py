@@ -61,6 +61,7 @@ class Measured:
             VideoResult(
                 name=pair.name,
                 source=pair.source,
+                source_hash=reader.source_hash,
                 pred=pair.pred,
                 frames=reader.count,
                 fps=reader.fps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -79,6 +80,7 @@ class PairReader:
         fps: of the source.
         size: (width, height) of what is compared; known after the first frame.
         count: pairs of frames so far.
+        source_hash: of the source's frames so far, as they were decoded.
 
     Raises:
         UsageError, DataError: either cannot be opened. While iterating also: either is damaged, changes its
@@ -87,6 +89,7 @@ class PairReader:
 
     def __init__(self, pair: Pair, rule: Rule):
         self._rule, self.count = rule, 0
+        self._seen = hashlib.sha256()
         self.size = rule.size
         with ExitStack() as stack:
             self._source = stack.enter_context(open_clip(pair.source))
@@ -99,6 +102,10 @@ class PairReader:
 
     def __exit__(self, *_: object) -> None:
         self._closing.close()
+
+    @property
+    def source_hash(self) -> str:
+        return self._seen.hexdigest()
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(source, output), both uint8 RGB (H, W, 3)."""
@@ -114,6 +121,8 @@ class PairReader:
                 raise DataError(f"{self._pred.name}: frame {self.count} has another size than the first")
             self.size = size
             self.count += 1
+            self._seen.update(repr(source.picture.shape).encode())
+            self._seen.update(source.picture.tobytes())
             yield (
                 fit(source.picture, size, self._rule.fit, self._source.aspect),
                 fit(pred.picture, size, self._rule.fit, self._pred.aspect),

@@ -3,8 +3,9 @@
 {"format": 1, "live2diff": "0.1.0", "created": null, "source": "DIR", "pred": "DIR or EXPORT",
  "figures": {"warp_error": {"signature": {"flow": "dis-medium", ...}, "mean": 0.1, "low": 0.09,
                             "high": 0.11, "unit": "", "better": "lower", "videos": 12}, ...},
- "videos": [{"name": "bear", "source": "DIR/bear", "pred": "OUT/pred/bear.mp4", "frames": 80, "fps": 24.0,
-             "caption": null, "values": {"warp_error": 0.1}, "per_frame": {"warp_error": [null, 0.1]}}],
+ "videos": [{"name": "bear", "source": "DIR/bear", "source_hash": "9f...", "pred": "OUT/pred/bear.mp4",
+             "frames": 80, "fps": 24.0, "caption": null, "values": {"warp_error": 0.1},
+             "per_frame": {"warp_error": [null, 0.1]}}],
  "skipped": [{"name": "camel", "reason": "..."}],
  "environment": {...}}
 """
@@ -65,10 +66,13 @@ class VideoResult:
         values: one number by figure; a figure that is not defined for the video is absent.
         per_frame: by figure, `frames` numbers; None where there is none. A number of two adjacent frames
             stands at the later one, one of three at the middle one.
+        source_hash: of the source's frames that were compared, as they were decoded: two results compare only
+            where these are equal. Paths say nothing, and the same frames may lie in another container.
     """
 
     name: str
     source: str
+    source_hash: str
     pred: str
     frames: int
     fps: float
@@ -199,6 +203,7 @@ def _video(table: _Table, figures: Mapping[str, Figure]) -> VideoResult:
     return VideoResult(
         name=table.get("name", str),
         source=table.get("source", str),
+        source_hash=table.get("source_hash", str),
         pred=table.get("pred", str),
         frames=frames,
         fps=table.number("fps"),

@@ -20,11 +20,13 @@ from live2diff.eval import bootstrap, latency, results
 from live2diff.eval.captions import captions_of, prompt
 from live2diff.eval.catalogue import METRICS, Needs, check_names, make_metrics
 from live2diff.eval.clips import Clip, find_clips, printable
+from live2diff.eval.flow import Flow
 from live2diff.eval.measure import Measured
 from live2diff.eval.pairs import Pair, pair_up, repeated
 from live2diff.eval.results import Figure, Results, Signature, Skipped
 from live2diff.eval.settings import EvalSettings
 from live2diff.eval.translate import translate_all
+from live2diff.eval.warp_error import WarpError
 from live2diff.interop.lora import parse_lora
 from live2diff.model.video_model import VideoModel
 from live2diff.stream.setup import Setup, identity
@@ -108,7 +110,8 @@ def evaluate(
         environment=environment,
         created=created,
     )
-    _write(found, out)
+    flows = [metric.flow for metric in metrics if isinstance(metric, WarpError)]
+    _write(found, out, flows[0] if flows else None)
     return found
 
 
@@ -202,8 +205,9 @@ def _prompts(settings: EvalSettings, whence: str, stated: bool) -> Signature:
     return {"captions": whence, "prompt_position": position}
 
 
-def _write(found: Results, out: Path) -> None:
+def _write(found: Results, out: Path, flow: Flow | None) -> None:
     from live2diff.eval.report import write_report
+    from live2diff.eval.report.worst import masks_by
 
     results.write(found, out / results.NAME)
-    write_report(found, out)
+    write_report(found, out, masks_by(flow) if flow else None)

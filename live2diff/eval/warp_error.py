@@ -78,18 +78,22 @@ def warp_error(
 
 
 class WarpError:
-    """Warp error with estimated flow on the source, in both directions."""
+    """Warp error with estimated flow on the source, in both directions.
+
+    Attributes:
+        flow: the estimator.
+    """
 
     kinds = (KIND,)
 
     def __init__(self, flow: Flow):
-        self._flow = flow
+        self.flow = flow
 
     def signatures(self) -> dict[str, Signature]:
         return {
             KIND.name: {
                 "version": 1,
-                "flow": self._flow.name,
+                "flow": self.flow.name,
                 "flow_of": "source",
                 "direction": "later frame warped back by forward flow, bilinear",
                 "mask": RULE,
@@ -99,7 +103,7 @@ class WarpError:
         }
 
     def begin(self) -> _Measurement:
-        return _Measurement(self._flow)
+        return _Measurement(self.flow)
 
 
 class _Measurement:

@@ -57,6 +57,7 @@ def video(number: int, source: Path, pred: Path, frames: int) -> VideoResult:
     return VideoResult(
         name=HOSTILE_NAME if number == 0 else f"clip{number}",
         source=str(source),
+        source_hash=f"{number:064x}",
         pred=str(pred),
         frames=frames,
         fps=10.0,

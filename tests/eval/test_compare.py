@@ -10,7 +10,7 @@ import pytest
 from live2diff.cli import main
 from live2diff.errors import UsageError
 from live2diff.eval.bootstrap import interval
-from live2diff.eval.compare import Condition, compare
+from live2diff.eval.compare import Condition, compare, left_out
 from live2diff.eval.results import Figure, Results, VideoResult, write
 
 
@@ -19,7 +19,8 @@ def results(values: dict[str, float], figure: str = "warp_error", **signature: s
         {"flow": "dis", **signature}, float(np.mean([*values.values()])), None, None, "", "lower", 1
     )
     videos = [
-        VideoResult(name, "s", "p", 2, 24.0, None, {figure: value}, {}) for name, value in values.items()
+        VideoResult(name, "s", "9f", "p", 2, 24.0, None, {figure: value}, {})
+        for name, value in values.items()
     ]
     return Results("s", "p", {figure: made}, videos)
 
@@ -56,10 +57,19 @@ def test_pairs_show_what_means_do_not():
 def test_only_videos_that_both_have():
     a, b = results({"x": 1.0, "y": 2.0, "z": 50.0}), results({"y": 2.5, "x": 1.5, "w": 0.0})
     (change,) = compare(a, b)
+    assert left_out(a, b) == (["z"], ["w"])
     assert (change.before, change.after, change.videos) == (1.5, 2.0, 2)
     assert change.percent == pytest.approx(100 / 3)
     with pytest.raises(UsageError, match="no video in common"):
         compare(results({"x": 1}), results({"y": 1}))
+
+
+def test_other_sources_of_the_same_name_are_refused():
+    a, b = results({"x": 1.0, "y": 2.0}), results({"x": 1.5, "y": 2.5})
+    b.videos[1] = replace(b.videos[1], source_hash="another")
+    with pytest.raises(UsageError, match="^y: A and B were measured against different source frames"):
+        compare(a, b)
+    assert compare(a, b, allow_unequal=True)[0].videos == 2
 
 
 def test_higher_may_be_better():
@@ -121,6 +131,7 @@ def test_the_command(tmp_path, capsys):
     for name, values in (("a", {"x": 1.0, "y": 2.0}), ("b", {"x": 1.1, "y": 2.3})):
         write(results(values), tmp_path / name / "results.json")
     write(results({"x": 1.0}, flow="raft"), tmp_path / "c/results.json")
+    write(results({"x": 1.0}), tmp_path / "d/results.json")
     words = ["eval", "compare", str(tmp_path / "a"), str(tmp_path / "b/results.json")]
     assert main(words) == 0
     said = capsys.readouterr().out
@@ -129,6 +140,8 @@ def test_the_command(tmp_path, capsys):
     assert main([*words, "--fail-if", "warp_error>+20%"]) == 0
     assert main([*words, "--fail-if", "warp_error>+5%"]) == 6
     assert "failed: warp_error>+5%" in capsys.readouterr().err
+    assert main(["eval", "compare", str(tmp_path / "a"), str(tmp_path / "d")]) == 0
+    assert "warning: 1 videos only in A, left out: y" in capsys.readouterr().err
     assert main(["eval", "compare", str(tmp_path / "a"), str(tmp_path / "c")]) == 2
     assert "flow is dis and raft; --allow-unequal" in capsys.readouterr().err
     assert main(["eval", "compare", str(tmp_path / "a"), str(tmp_path / "c"), "--allow-unequal"]) == 0

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from live2diff.eval.flow import make_flow
 from live2diff.eval.paper import FIGURES, differences
 from live2diff.eval.report import page as page_module
 from live2diff.eval.report import write_report
@@ -23,7 +24,7 @@ from live2diff.eval.report.ranking import worst_frames, worst_videos
 from live2diff.eval.report.sheets import COLUMNS, MOST, make_sheet, shrink
 from live2diff.eval.report.sparkline import sparkline, worst_at
 from live2diff.eval.report.words import show
-from live2diff.eval.report.worst import masks_of, tinted
+from live2diff.eval.report.worst import masks_by, tinted
 from live2diff.eval.results import Figure, Results, Skipped
 from tests.eval.reports import (
     FRAMES,
@@ -35,6 +36,8 @@ from tests.eval.reports import (
     small_results,
     video,
 )
+
+MASKS = masks_by(make_flow("dis"))
 
 
 class Page(HTMLParser):
@@ -73,7 +76,7 @@ def results(tmp_path_factory) -> Results:
 @pytest.fixture(scope="module")
 def out(results: Results, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    write_report(results, folder)
+    write_report(results, folder, MASKS)
     return folder
 
 
@@ -140,7 +143,7 @@ def test_everything_is_on_it(page: Page, results: Results):
 
 
 def test_the_same_results_give_the_same_page(results: Results, out: Path):
-    assert write_page(results, str(out), masks_of(results)) == (out / "report.html").read_text()
+    assert write_page(results, str(out), MASKS) == (out / "report.html").read_text()
 
 
 def test_markdown_has_the_numbers_and_no_markup(out: Path):

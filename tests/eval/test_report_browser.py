@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from live2diff.eval.flow import make_flow
 from live2diff.eval.report import write_report
+from live2diff.eval.report.worst import masks_by
 from tests.eval.chromium import Browser, find
 from tests.eval.reports import FRAMES, SIZE, small_results
 
@@ -19,7 +21,7 @@ WORST = 6  # the first of the worst frames of every small video
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
-    write_report(small_results(folder), folder)
+    write_report(small_results(folder), folder, masks_by(make_flow("dis")))
     return folder / "report.html"
 
 

@@ -13,7 +13,9 @@ from live2diff.eval.results import Figure, Results, Skipped, VideoResult, read, 
 
 def results() -> Results:
     figure = Figure({"flow": "dis", "version": 1, "share": 0.01}, 0.1, 0.05, None, "", "lower", 1)
-    video = VideoResult("bear", "s/bear", "p/bear.mp4", 3, 23.976, None, {"e": 0.1}, {"e": [None, 0.1, 0.2]})
+    video = VideoResult(
+        "bear", "s/bear", "9f", "p/bear.mp4", 3, 23.976, None, {"e": 0.1}, {"e": [None, 0.1, 0.2]}
+    )
     return Results(
         "s", "p", {"e": figure}, [video], [Skipped("camel", "damaged")], {"cpu": "x"}, "2026-11-21"
     )

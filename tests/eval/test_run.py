@@ -59,6 +59,8 @@ def test_figures_values_and_report(videos, tmp_path, capsys):
     assert flicker.videos in (1, 2) and still.values["flicker"] > 0
     assert found.environment["versions"]["live2diff"] and found.environment["bootstrap"]["samples"] == 10_000
     assert found.created
+    assert pan_video.source_hash != still.source_hash
+    assert "what counts of frame" in (tmp_path / "out/report.html").read_text()
     for name in ("report.html", "report.md"):
         assert (tmp_path / "out" / name).stat().st_size > 0
 
@@ -95,7 +97,7 @@ CHANGES = {
 @pytest.fixture
 def no_report(monkeypatch) -> None:
     """The numbers alone: pages take longer than measuring these videos."""
-    monkeypatch.setattr("live2diff.eval.report.write_report", lambda results, out: None)
+    monkeypatch.setattr("live2diff.eval.report.write_report", lambda *_: None)
 
 
 def test_signatures_change_with_what_changes_the_number(videos, tmp_path, no_report):

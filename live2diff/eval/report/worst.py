@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 
 from live2diff.errors import Live2DiffError
-from live2diff.eval.flow import Flow, make_flow
+from live2diff.eval.flow import Flow
 from live2diff.eval.occlusion import visible
 from live2diff.eval.pairs import Rule
 from live2diff.eval.report.frames import read_pairs
 from live2diff.eval.report.words import name_of, show
-from live2diff.eval.results import Results, VideoResult
+from live2diff.eval.results import VideoResult
 from live2diff.html import Html, element, picture
 
 # Of a source frame and the next, uint8 RGB (H, W, 3): bool (H, W), the pixels of the earlier one that count.
@@ -28,13 +28,6 @@ _QUALITY = 85
 def masks_by(flow: Flow) -> Masks:
     """The mask of warp error, by the flow it was measured with."""
     return lambda first, second: visible(flow(first, second), flow(second, first))
-
-
-def masks_of(results: Results) -> Masks | None:
-    """The masks of `results`, if their flow can be computed again without weights."""
-    figure = results.figures.get("warp_error")
-    flow = make_flow("dis")
-    return masks_by(flow) if figure and figure.signature.get("flow") == flow.name else None
 
 
 def tinted(frame: np.ndarray, counts: np.ndarray) -> np.ndarray:

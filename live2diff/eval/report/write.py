@@ -6,7 +6,7 @@ from pathlib import Path
 
 from live2diff.eval.report.markdown import write_markdown
 from live2diff.eval.report.page import write_page
-from live2diff.eval.report.worst import Masks, masks_of
+from live2diff.eval.report.worst import Masks
 from live2diff.eval.results import Results
 from live2diff.files import staged_file
 
@@ -17,9 +17,8 @@ def write_report(results: Results, out: Path, masks: Masks | None = None) -> Non
     Videos that cannot be read any more leave their place in the page empty; the numbers stay.
 
     Args:
-        masks: which pixels warp error counted. None: found again if its flow needs no weights.
+        masks: which pixels warp error counted; None if it was not measured.
     """
-    masks = masks or masks_of(results)
     pages = {
         "report.html": write_page(results, str(out), masks),
         "report.md": write_markdown(results, str(out)),
