@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -55,8 +56,8 @@ def measure(
         SetupError: not enough memory.
     """
     with progress("latency", 2 * frames) as advance:
-        seconds = _whole(model, frames, size, steps, advance)
-        seconds |= _parts(model, frames, size, steps, advance)
+        bench = _Bench(model, frames, size, steps, advance)
+        seconds = {**bench.whole(), **bench.stages()}
     signature: Signature = {
         "version": 1,
         "frames": frames,
@@ -76,58 +77,54 @@ def measure(
     return figures
 
 
-def _whole(
-    model: VideoModel,
-    frames: int,
-    size: tuple[int, int],
-    steps: tuple[int, ...] | None,
-    advance: Callable[[], None],
-) -> dict[str, list[float]]:
-    stream, pictures = _warm(model, size, steps)
-    began, ticks, delays = [], [], []
-    for number in range(frames + stream.schedule.rows - 1):
-        began.append(time.perf_counter())
-        (_,) = stream.push(pictures[number % len(pictures)])  # on the host: the device is done with it
-        now = time.perf_counter()
-        ticks.append(now - began[-1])
-        entered = number - (stream.schedule.rows - 1)
-        if entered >= 0:
-            delays.append(now - began[entered])
-            advance()
-    return {"latency": ticks[-frames:], "latency_delay": delays}
+@dataclass(frozen=True)
+class _Bench:
+    """What both passes do: `frames` pushes, `advance` after each."""
 
+    model: VideoModel
+    frames: int
+    size: tuple[int, int]
+    steps: tuple[int, ...] | None
+    advance: Callable[[], None]
 
-def _parts(
-    model: VideoModel,
-    frames: int,
-    size: tuple[int, int],
-    steps: tuple[int, ...] | None,
-    advance: Callable[[], None],
-) -> dict[str, list[float]]:
-    stream, pictures = _warm(model, size, steps)
-    meter = Meter(model.device)
-    seconds: dict[str, list[float]] = {stage: [] for stage in (*_STAGES, "other")}
-    for number in range(frames):
-        with _timed(model, meter) as spent:
-            whole, _ = meter.time(partial(stream.push, pictures[number % len(pictures)]))
-        for stage, used in spent.items():
-            seconds[stage].append(used)
-        seconds["other"].append(max(0.0, whole - sum(spent.values())))
-        advance()
-    return {f"latency_{stage}": values for stage, values in seconds.items()}
+    def whole(self) -> dict[str, list[float]]:
+        """Seconds of every push, and of every frame's way through the pipeline."""
+        stream, pictures = self._warm()
+        began, ticks, delays = [], [], []
+        for number in range(self.frames + stream.schedule.rows - 1):
+            began.append(time.perf_counter())
+            (_,) = stream.push(pictures[number % len(pictures)])  # on the host: the device is done with it
+            now = time.perf_counter()
+            ticks.append(now - began[-1])
+            entered = number - (stream.schedule.rows - 1)
+            if entered >= 0:
+                delays.append(now - began[entered])
+                self.advance()
+        return {"latency": ticks[-self.frames :], "latency_delay": delays}
 
+    def stages(self) -> dict[str, list[float]]:
+        """Seconds of every push by stage."""
+        stream, pictures = self._warm()
+        meter = Meter(self.model.device)
+        seconds: dict[str, list[float]] = {stage: [] for stage in (*_STAGES, "other")}
+        for number in range(self.frames):
+            with _timed(self.model, meter) as spent:
+                whole, _ = meter.time(partial(stream.push, pictures[number % len(pictures)]))
+            for stage, used in spent.items():
+                seconds[stage].append(used)
+            seconds["other"].append(max(0.0, whole - sum(spent.values())))
+            self.advance()
+        return {f"latency_{stage}": values for stage, values in seconds.items()}
 
-def _warm(
-    model: VideoModel, size: tuple[int, int], steps: tuple[int, ...] | None
-) -> tuple[Stream, list[np.ndarray]]:
-    """A stream from which every push now brings a frame, and pictures to push."""
-    generator = np.random.default_rng(0)
-    shape = (size[1], size[0], 3)
-    pictures = [generator.integers(0, 256, shape, dtype=np.uint8) for _ in range(4)]
-    stream = Stream(model, "a street", size=size, steps=steps)
-    for number in range(stream.warmup + EXCLUDED + stream.schedule.rows - 1):
-        stream.push(pictures[number % len(pictures)])
-    return stream, pictures
+    def _warm(self) -> tuple[Stream, list[np.ndarray]]:
+        """A stream from which every push now brings a frame, and pictures to push."""
+        generator = np.random.default_rng(0)
+        shape = (self.size[1], self.size[0], 3)
+        pictures = [generator.integers(0, 256, shape, dtype=np.uint8) for _ in range(4)]
+        stream = Stream(self.model, "a street", size=self.size, steps=self.steps)
+        for number in range(stream.warmup + EXCLUDED + stream.schedule.rows - 1):
+            stream.push(pictures[number % len(pictures)])
+        return stream, pictures
 
 
 @contextmanager
