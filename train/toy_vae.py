@@ -19,7 +19,8 @@ from train.noise import sample_seed
 from train.toy_frames import Pool, one_cycle, render_frames
 
 _KL = 1e-6  # weight of the posterior's divergence from a standard normal: keeps latents in a sane range
-_COLOUR = 10.0  # weight of the colour error, see `_colour`
+_COLOUR = 10.0  # weight of the colour error, see `_colour`, at first
+_HELD = 0.1  # share of it, and of the weight of latents that are colours, after half of the run
 _SPREAD = (0.71, 0.28, 0.31)  # standard deviations of `_colour` over the toy world
 _GRAIN = 0.3  # most noise on the latents, relative to each channel's own scale
 _NARROW = -6.0  # log-variance the posterior starts with: at 0 its noise would drown the latents
@@ -59,9 +60,13 @@ class ToyVae(lightning.LightningModule):
         wanted = _colour(images)
         colour = F.mse_loss(_colour(restored), wanted)
         # Three latents start as the three colours, of unit variance. Left alone, an autoencoder of minutes
-        # spends all four on brightness, and greens and purples are gone.
+        # spends all four on brightness, and greens and purples are gone. Later they may carry edges, too.
+        hold = max(_HELD, 1 - 2 * index / self.trainer.max_steps)
         anchor = F.mse_loss(posterior.mean[:, :3], wanted / wanted.new_tensor(_SPREAD).view(3, 1, 1))
-        loss = F.l1_loss(restored, images) + _COLOUR * colour + anchor + _KL * posterior.kl().mean()
+        # A diffusion model adds as much noise to each latent: one that is small would drown.
+        even = (posterior.mean.std(dim=(0, 2, 3)) - 1).square().mean()
+        loss = F.l1_loss(restored, images) + _COLOUR * hold * colour + hold * anchor + even
+        loss = loss + _KL * posterior.kl().mean()
         self.log("loss", loss.detach(), logger=False)
         return loss
 
