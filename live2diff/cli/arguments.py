@@ -57,9 +57,12 @@ def add_switches(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--memory", choices=("exact", "int8"), default="exact", help="int8 halves what past frames take"
     )
+    command.add_argument(
+        "--overlap", action="store_true", help="encode a frame beside the UNet's work: a frame more of delay"
+    )
 
 
 def switches_of(args: argparse.Namespace) -> Switches:
     from live2diff.stream.pipeline import Switches
 
-    return Switches(args.compile, args.cuda_graph, args.kernel, args.memory)
+    return Switches(args.compile, args.cuda_graph, args.kernel, args.memory, args.overlap)

@@ -84,7 +84,9 @@ class Stream:
         self._recent: deque[np.ndarray] = deque(maxlen=self.warmup)  # the last Lw, for a re-warm
         self._fade: Fade | None = None  # a prompt that comes in over several frames
         self._warm = False
-        self._live = [False] * (self.schedule.rows - 1)  # which rows below the first hold a frame
+        self._live = [
+            False
+        ] * self.pipeline.delay  # the places between entering and leaving that hold a frame
 
     @property
     def _seat(self) -> int:
@@ -120,7 +122,7 @@ class Stream:
         """Take one uint8 RGB frame (H, W, 3); return the frames that are done, oldest first.
 
         Nothing comes out while the warm-up gathers its Lw frames; then those come at once; then, after T - 1
-        further frames, one for every one that goes in.
+        further frames (T with `overlap`), one for every one that goes in.
         """
         self.check(frame)
         done = self.begin(frame)
@@ -217,7 +219,7 @@ class Stream:
             self._fade = Fade(self.text.clone(), states, blend) if blend else None
             self.text = self.text if blend else states
         if prompt is not None or loras:
-            self._settling = blend + self.model.settings.window - self.warmup + self.schedule.rows - 1
+            self._settling = blend + self.model.settings.window - self.warmup + self.pipeline.delay
         if memory == "restart":
             self._forget()
         elif memory == "rewarm" and not gathering:
@@ -282,7 +284,11 @@ class Stream:
 
     def _put(self, frame: np.ndarray | None) -> None:
         """Take part in the pipeline's next tick; `frame` None lets our rows run empty."""
-        self.pipeline.put(self._seat, frame, self._noise(slice(0, self.schedule.rows)))
+        # With `overlap`, this tick only encodes the first frame. Nothing is drawn, so that the next one has
+        # the noise that this one has without.
+        idle = self.pipeline.switches.overlap and not any(self._live)
+        noise = None if idle else self._noise(slice(0, self.schedule.rows))
+        self.pipeline.put(self._seat, frame, noise)
 
     # -- noise --------------------------------------------------------------------------------------------
 
@@ -332,7 +338,7 @@ class Stream:
         self.text = state["text"].clone().to(device)
         self.prompt = bytes(state["prompt"].tolist()).decode()
         self._settling = int(state["settling"])
-        self._live = [bool(live) for live in state["live"]]
+        self._live = [bool(live) for live in (*state["entering_live"], *state["live"])]
         self._warm = bool(state["warm"])
         self._first = _unstack(state["first"])
         self._recent = deque(_unstack(state["recent"]), maxlen=self.warmup)

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FunctionType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ from live2diff.stream.budget import check_memory
 from live2diff.stream.schedule import RowSchedule
 
 StreamMask = Literal["causal", "warmup_causal"]
-_KEPT = ("noisy", "residual", "live", "low", "high", "ranged")  # between ticks, beside the memory
+_ENTERING = ("entering", "entering_residual", "entering_live")
+_KEPT = (*_ENTERING, "noisy", "residual", "live", "low", "high", "ranged")  # between ticks, beside the memory
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,15 @@ class Switches:
     cuda_graph: record the tick once and replay it; needs a GPU.
     kernel: of the temporal attention; `triton` reads the memory once. On a GPU.
     memory: `int8` halves the memory; see `live2diff.memory.Slots` for what it costs.
+    overlap: encode a frame, and estimate its depth, while the UNet still works on those before it: on a GPU
+        side by side with it. Every frame comes out one tick later.
     """
 
     compile: bool | str = False
     cuda_graph: bool = False
     kernel: Literal["torch", "triton"] = "torch"
     memory: Precision = "exact"
+    overlap: bool = False
 
     def check(self, device: torch.device) -> None:
         """Raises UsageError or SetupError: a value that does not exist, or that `device` cannot do."""
@@ -69,6 +74,7 @@ class Pipeline:
 
     picture: (N, H, W, 3) uint8 RGB, what came out of the last rows.
     warmup: frames that a stream denoises together at its start.
+    delay: ticks from the one that a frame is put into to the one that it comes out of.
     """
 
     def __init__(
@@ -100,6 +106,7 @@ class Pipeline:
         self.model, self.switches = model, switches
         self.schedule = RowSchedule(settings.noise, steps or settings.steps, device)
         self.streams, self.rows = len(prompts), self.schedule.rows
+        self.delay = self.rows - 1 + switches.overlap
         width, height = (side // model.downscale for side in size)
         self.latent = (model.unet.config.in_channels, height, width)
         shape = (self.streams * self.rows, height, width)
@@ -131,6 +138,10 @@ class Pipeline:
         self.noisy = buffer(waiting, *self.latent)
         self.residual = buffer(waiting, first, height, width)
         self.live = buffer(waiting, dtype=torch.bool)
+        # With `overlap`, the frame that was encoded in the last tick, likewise.
+        self.entering = buffer(switches.overlap, *self.latent)
+        self.entering_residual = buffer(switches.overlap, first, height, width)
+        self.entering_live = buffer(switches.overlap, dtype=torch.bool)
         # The range that depth is stretched by, and whether there is one yet.
         self.low, self.high = (buffer(dtype=torch.float32) for _ in range(2))
         self.ranged = buffer(dtype=torch.bool)
@@ -139,7 +150,8 @@ class Pipeline:
         self._constants = model.unet.constants(self._timesteps, model.text(prompts).to(dtype))
         self._revision = model.unet.revision
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._call = self._compiled() if switches.compile else self._advance
+        self._beside = torch.cuda.Stream(device) if pinned and switches.overlap else None
+        self._call = self._tick()
 
     # -- what does not change from tick to tick -----------------------------------------------------------
 
@@ -162,12 +174,12 @@ class Pipeline:
         # Both may hold numbers, such as a LoRA's strength.
         self._graph = None
         if self.switches.compile:
-            self._call = self._compiled()
+            self._call = self._tick()
 
     def forget(self, stream: int) -> None:
         """Empty one stream's memory, rows and depth range."""
         self.memory.reset(self._rows_of(stream))
-        self.live[stream] = False
+        self.live[stream] = self.entering_live[stream] = False
         self.ranged[stream] = False
 
     def set_range(self, stream: int, depth: DepthState) -> None:
@@ -181,7 +193,12 @@ class Pipeline:
         return state | {f"memory.{name}": tensor for name, tensor in memory.items()}
 
     def load_state_dict(self, stream: int, state: dict[str, torch.Tensor]) -> None:
-        """Raises ValueError when the state is of another model, size, T or precision; nothing changes."""
+        """Raises ValueError when the state is of another model, size, T, precision or `overlap`; nothing
+        changes."""
+        for name in _KEPT:
+            if state[name].shape != getattr(self, name)[stream].shape:
+                shapes = [tuple(tensor.shape) for tensor in (state[name], getattr(self, name)[stream])]
+                raise ValueError(f"stream state does not fit: its {name} is {shapes[0]}, here {shapes[1]}")
         memory = {
             name.removeprefix("memory."): tensor
             for name, tensor in state.items()
@@ -196,12 +213,12 @@ class Pipeline:
 
     # -- the tick -----------------------------------------------------------------------------------------
 
-    def put(self, stream: int, frame: np.ndarray | None, noise: torch.Tensor) -> None:
+    def put(self, stream: int, frame: np.ndarray | None, noise: torch.Tensor | None) -> None:
         """Let a stream take part in the next tick.
 
         Args:
             frame: uint8 RGB (H, W, 3); None lets the stream run empty.
-            noise: (T, C, h, w) float32, for its rows.
+            noise: (T, C, h, w) float32, for its rows; None if no row holds a frame.
         """
         if self._copied is not None:
             self._copied.synchronize()  # at most one tick is ahead of the device
@@ -212,7 +229,8 @@ class Pipeline:
         if frame is not None:
             frames[stream] = torch.from_numpy(frame)
         enters[stream], active[stream] = frame is not None, True
-        self._noise[stream].copy_(noise)
+        if noise is not None:
+            self._noise[stream].copy_(noise)
 
     @torch.no_grad()
     def run(self) -> None:
@@ -233,13 +251,15 @@ class Pipeline:
 
     def _advance(self) -> None:
         """The tick: buffers in, buffers out."""
-        unet, schedule, count = self.model.unet, self.schedule, self.streams
-        active, enters = self._active, self._enters & self._active
-        clean, residual = self._enter(enters)
+        self._step(*self._enter())
+
+    def _step(self, clean: torch.Tensor, residual: torch.Tensor, enters: torch.Tensor) -> None:
+        """Put what `_enter` made into row 0, and move all rows on."""
+        unet, schedule, count, active = self.model.unet, self.schedule, self.streams, self._active
         start = schedule.add_noise(clean, self._noise[:, 0], slice(0, 1)).to(self.noisy.dtype)
         noisy = torch.cat([start[:, None], self.noisy], dim=1)
         residual = torch.cat([residual[:, None], self.residual], dim=1)
-        live = torch.cat([enters[:, None], self.live & active[:, None]], dim=1)
+        live = torch.cat([enters[:, None], self.live], dim=1) & active[:, None]
         predicted = unet.advance(
             self.memory,
             noisy.flatten(0, 1),
@@ -256,17 +276,21 @@ class Pipeline:
             (self.residual, residual[:, :-1]),
             (self.live, live[:, :-1]),
         ):
-            # A stream that sits this tick out keeps what it has.
-            buffer.copy_(torch.where(active.view(-1, *[1] * (buffer.ndim - 1)), new, buffer))
+            self._keep(buffer, new)
         done = self.model.decode(clean[:, -1].unsqueeze(2))  # (N, 3, 1, H, W)
         self.picture.copy_(to_pixels(done[:, :, 0].transpose(0, 1)))
 
-    def _enter(self, enters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents (N, C, h, w) of the new frames, and the depth branch's output for them."""
+    def _keep(self, buffer: torch.Tensor, new: torch.Tensor) -> None:
+        """Write `new`; a stream that sits this tick out keeps what it has."""
+        buffer.copy_(torch.where(self._active.view(-1, *[1] * (buffer.ndim - 1)), new, buffer))
+
+    def _enter(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latents (N, C, h, w) of the new frames, the depth branch's output for them, and which there are."""
+        enters = self._enters & self._active
         images = from_pixels(self._frame).transpose(0, 1).unsqueeze(2)  # (N, 3, 1, H, W)
         clean = self.model.encode(images)[:, :, 0]
         if not self.model.settings.uses_depth:
-            return clean, clean[:, :0]
+            return clean, clean[:, :0], enters
         policy, raw = self.model.settings.depth, self.model.estimate_depth(images)
         _, own = policy.warm_up(raw)  # without a warm-up, the first frame's own range is the first one
         state = {
@@ -278,18 +302,41 @@ class Pipeline:
         self.high.copy_(torch.where(enters, state["high"], self.high))
         self.ranged |= enters
         latents = self.model.depth_latents(normalised[:, None])[:, :, 0]
-        return clean, self.model.unet.depth_residual(latents)
+        return clean, self.model.unet.depth_residual(latents), enters
 
-    # -- compiled, recorded -------------------------------------------------------------------------------
+    # -- overlapped, compiled, recorded -------------------------------------------------------------------
 
-    def _compiled(self) -> Callable[[], None]:
+    def _tick(self) -> Callable[[], None]:
+        if not self.switches.overlap:
+            return partial(self._compiled(Pipeline._advance), self)
+        enter, step = (self._compiled(part) for part in (Pipeline._enter, Pipeline._step))
+        return partial(self._overlapped, enter, step)
+
+    def _overlapped(self, enter: Callable[..., tuple[torch.Tensor, ...]], step: Callable[..., None]) -> None:
+        """The tick in two parts that know nothing of each other: the new frame waits for the next one."""
+        buffers = [getattr(self, name) for name in _ENTERING]
+        if self._beside is None:
+            new = enter(self)
+        else:
+            # What it allocates is in use until it waits here again, in the next tick.
+            self._beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._beside):
+                new = enter(self)
+        step(self, *(buffer[:, 0] for buffer in buffers))
+        if self._beside is not None:
+            torch.cuda.current_stream().wait_stream(self._beside)
+        for buffer, tensor in zip(buffers, new, strict=True):
+            self._keep(buffer, tensor[:, None])
+
+    def _compiled(self, part: Callable[..., Any]) -> Callable[..., Any]:
+        """A part of the tick as it is to be called, with the pipeline as its first argument."""
+        if not self.switches.compile:
+            return part
         # torch.compile counts recompilations for each piece of code; every pipeline gets its own, so that a
         # process may hold any number.
-        plain = Pipeline._advance
-        own = FunctionType(plain.__code__.replace(), plain.__globals__)
+        own = FunctionType(part.__code__.replace(), part.__globals__)
         backend = self.switches.compile if isinstance(self.switches.compile, str) else "inductor"
-        compiled = torch.compile(own, fullgraph=True, dynamic=False, backend=backend)
-        return lambda: compiled(self)
+        return torch.compile(own, fullgraph=True, dynamic=False, backend=backend)
 
     def _record(self) -> torch.cuda.CUDAGraph:
         """One tick as a CUDA graph. No stream is active meanwhile, so it leaves no trace."""

@@ -175,6 +175,7 @@ _SWITCHES: dict[str, Rule] = {
     "cuda_graph": _BOOL,
     "kernel": _one_of("torch", "triton"),
     "memory": _one_of("exact", "int8"),
+    "overlap": _BOOL,
 }
 _SETUP: dict[str, Rule] = {
     "export": _PATH,
