@@ -42,7 +42,7 @@ def test_help_needs_no_torch():
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["train"], ["export"], ["stream"], ["data"], ["ckpt"], ["doctor"], ["bench"], ["eval"]]
+    [[], ["train"], ["export"], ["stream"], ["data"], ["ckpt"], ["doctor"], ["bench"], ["eval"], ["ablate"]]
     + [["bench", name] for name in ("data", "train", "stream")]
     + [["eval", name] for name in ("run", "compare", "list", "caption")]
     + [["data", name] for name in ("build", "check", "report", "show", "toy")],

@@ -12,6 +12,7 @@ from live2diff.errors import UsageError
 from live2diff.eval.settings import EvalSettings
 from live2diff.settings import NoiseSchedule, Settings
 from tests.conftest import ROOT
+from train.ablate.settings import AblateSettings
 from train.toy_tasks import TASKS
 
 CONF = ROOT / "conf"
@@ -44,13 +45,19 @@ def test_every_eval_config_composes(name):
     EvalSettings.of([f"eval={name}"])
 
 
+@pytest.mark.parametrize("name", options("ablate"))
+def test_every_ablate_config_composes(name):
+    AblateSettings.of([f"ablate={name}"])
+
+
 def test_no_yaml_is_left_out():
     entries = {path.stem for path in CONF.glob("*.yaml")}
-    assert entries == {"train", "prep", "eval"}
+    assert entries == {"train", "prep", "eval", "ablate"}
     assert {path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__"} == {
         *GROUPS,
         "prep",
         "eval",
+        "ablate",
     }
 
 

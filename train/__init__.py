@@ -37,4 +37,5 @@ toy_vae.py      the autoencoder
 toy_depth.py    the depth net
 toy_image.py    text encoder and image models
 toy_pack.py     the files that come with the package
+ablate/         the paper's ablations in the toy world: `live2diff ablate`
 """

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 
 from live2diff import __version__
-from live2diff.cli import bench, ckpt, data, doctor, eval, export, stream, train
+from live2diff.cli import ablate, bench, ckpt, data, doctor, eval, export, stream, train
 from live2diff.cli.arguments import is_setting
 from live2diff.errors import Live2DiffError, SetupError, UsageError
 
@@ -49,6 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"live2diff {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (data, train, export, ckpt, stream, eval, bench, doctor):
+    for command in (data, train, export, ckpt, stream, eval, ablate, bench, doctor):
         command.add(commands)
     return parser

@@ -12,50 +12,48 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from live2diff import toy
 from live2diff.eval.bootstrap import interval
-from live2diff.eval.depth_mse import depth_mse_aligned
-from live2diff.eval.flicker import flicker
-from live2diff.eval.warp_error import warp_error
 from live2diff.images import to_pixels, to_tensor
 from live2diff.model.video_model import VideoModel
-from live2diff.stream import Stream
 from live2diff.stream.schedule import RowSchedule
+from train.ablate.evaluate import translate
+from train.ablate.measure import Measure
+from train.ablate.scenes import TrueScene, held_out
 from train.toy_image import image_half
 
-FPS, SIZE = 8, (64, 64)
+# What `measure` gives, each with the figure it is and a factor.
+FIGURES = {
+    "warp_error": ("warp_error", 1000),
+    "flicker": ("flicker", 1000),
+    "depth_mse": ("depth_mse_aligned", 1000),
+    "psnr": ("psnr", 1),
+}
 
 
-def translate(model: VideoModel, source: np.ndarray, prompt: str, way: str, seed: int = 0) -> np.ndarray:
-    """uint8 RGB (F, H, W, 3) -> the same, in the style of `model`."""
+def shown(model: VideoModel, scene: TrueScene, way: str) -> np.ndarray:
+    """The scene in the style of `model`: uint8 RGB (F, H, W, 3)."""
     if way == "frames":
-        return _frame_by_frame(model, source, prompt, seed)
+        return _frame_by_frame(model, scene)
     settings = model.settings
     try:
         model.settings = replace(settings, uses_depth=settings.uses_depth and way == "stream")
-        stream = Stream(model, prompt, seed=seed)
-        done = [out for frame in source for out in stream.push(frame)]
-        return np.stack([*done, *stream.flush()])
+        return translate(model, scene, settings.steps)
     finally:
         model.settings = settings
 
 
 @torch.no_grad()
-def _frame_by_frame(model: VideoModel, source: np.ndarray, prompt: str, seed: int) -> np.ndarray:
+def _frame_by_frame(model: VideoModel, scene: TrueScene) -> np.ndarray:
     image, schedule = image_half(model.unet), RowSchedule(model.settings.noise, model.settings.steps)
-    generator = torch.Generator().manual_seed(seed)
-    latents = model.encode(to_tensor(source)[None])[0].transpose(0, 1)
-    text = model.text([prompt]).expand(len(latents), -1, -1)
+    generator = torch.Generator().manual_seed(scene.seed)
+    latents = model.encode(to_tensor(scene.source)[None])[0].transpose(0, 1)
+    text = model.text([scene.caption]).expand(len(latents), -1, -1)
     for row, timestep in enumerate(schedule.timesteps):
         rows = slice(row, row + 1)
         noisy = schedule.add_noise(latents, torch.randn(latents.shape, generator=generator), rows)
         predicted = image(noisy, timestep.expand(len(noisy)), text).sample
         latents = schedule.denoise(noisy, predicted, rows)
     return to_pixels(model.decode(latents.transpose(0, 1)[None])[0]).numpy()
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2)))
 
 
 def measure(
@@ -66,28 +64,13 @@ def measure(
     warp_error along the exact flow where it is seen, x 1000; flicker x 1000; depth_mse of the net's depth of
     the output against the exact one, aligned, x 1000; psnr to the true translation, dB.
     """
-    found: dict[str, dict[str, list[float]]] = {way: {} for way in ways}
-    times = [i / FPS for i in range(frames)]
-    for seed in range(toy.SPLITS["test"], toy.SPLITS["test"] + scenes):
-        scene = toy.Scene.sample(seed)
-        source, depth = toy.frames(seed, times, SIZE, "photo")
-        truth, _ = toy.frames(seed, times, SIZE, look)
-        flows = [toy.optical_flow(scene, *pair, SIZE) for pair in zip(times, times[1:], strict=False)]
-        flow, seen = (np.stack(values) for values in zip(*flows, strict=True))
+    values_of = Measure(model)
+    found: dict[str, dict[str, list[float]]] = {way: {name: [] for name in FIGURES} for way in ways}
+    for scene in held_out(scenes, frames, look):
         for way in ways:
-            out = translate(model, source, toy.caption(scene, look), way, seed)
-            with torch.no_grad():
-                estimated = model.depth(to_tensor(out).transpose(0, 1)).numpy()
-            error, _ = warp_error(out, flow, mask=seen)
-            assert error is not None
-            values = {
-                "warp_error": 1000 * error,
-                "flicker": 1000 * flicker(out),
-                "depth_mse": 1000 * float(np.mean(list(map(depth_mse_aligned, depth, estimated)))),
-                "psnr": psnr(out, truth),
-            }
-            for name, value in values.items():
-                found[way].setdefault(name, []).append(value)
+            values = values_of(scene, shown(model, scene, way))
+            for name, (figure, factor) in FIGURES.items():
+                found[way][name].append(factor * values[figure])
     return {
         way: {name: np.array(values) for name, values in figures.items()} for way, figures in found.items()
     }

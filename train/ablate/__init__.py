@@ -12,5 +12,6 @@ evaluate.py     the figures of a row, scene by scene
 cache.py        Table 3: a stream with and without its cache
 intervals.py    means over seeds and scenes, how sure they are
 claims.py       what the paper claims, and whether it holds
+picture.py      the first scene as every row shows it
 show.py         the table, for the terminal and as Markdown
 """

@@ -3,8 +3,8 @@
 OUT/settings.json          settings, the hash of the toy weights, updates and how they were chosen
 OUT/data/                  what rows are trained on, see `train.ablate.data`
 OUT/rows/C-0/              the run that trained row C with seed 0, as `live2diff train` leaves it
-OUT/measured/C-0.json      its figures, scene by scene
-OUT/table2/                results.json and table.md
+OUT/measured/C-0.json      its figures, scene by scene; C-0.png: frames of the first scene
+OUT/table2/                results.json, table.md and rows.png
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Updates:
     """Updates of both stages.
 
     Attributes:
-        budget: what they were chosen by, with `seconds`, which an update took without depth and with it;
-            None: they were given.
+        budget: what they were chosen by; None: they were given.
+        seconds: what an update took then: without depth, and with it where a row has it.
     """
 
     stage1: int
     stage2: int
     budget: Budget | None = None
-    seconds: tuple[float, float] | None = None
+    seconds: tuple[float, ...] = ()
 
     @property
     def words(self) -> str:
@@ -58,6 +58,7 @@ class Folder:
 
     Attributes:
         updates: that its rows are trained for; None as long as no row is.
+        weights: a hash of the toy weights.
 
     Raises:
         UsageError: the folder is something else, or was begun with other settings or toy weights.
@@ -65,13 +66,17 @@ class Folder:
 
     def __init__(self, path: Path, settings: AblateSettings, overwrite: bool = False):
         self.path, self.updates = path, None
-        self._fixed = {"settings": settings.fixed(), "weights": _weights()}
+        self.weights = _weights()
+        self._fixed = {"settings": settings.fixed(), "weights": self.weights}
         begun = self._read()
         if begun is not None and overwrite:
             shutil.rmtree(path)
         elif begun is not None:
-            self._check(begun)
-            self.updates = _updates(begun["updates"])
+            try:
+                self._check(begun)
+                self.updates = _updates(begun["updates"])
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise UsageError(f"{path / 'settings.json'}: is damaged; remove the folder") from error
 
     def begin(self, updates: Updates | None) -> None:
         """Note what the folder is for, and the updates once they are known."""
@@ -94,6 +99,9 @@ class Folder:
     def measured(self, row: str, seed: int) -> Path:
         return self.path / "measured" / f"{row}-{seed}.json"
 
+    def strip(self, row: str, seed: int) -> Path:
+        return self.measured(row, seed).with_suffix(".png")
+
     def _read(self) -> dict[str, Any] | None:
         try:
             begun = json.loads((self.path / "settings.json").read_text(encoding="utf-8"))
@@ -103,11 +111,11 @@ class Folder:
             raise UsageError(f"--out {self.path}: is no folder of an ablation; choose another") from error
         ours = isinstance(begun, dict) and begun.get("format") == _FORMAT
         if not ours and self.path.exists() and any(self.path.iterdir()):
-            raise UsageError(f"--out {self.path}: is there and no folder of an ablation; choose another")
+            raise UsageError(f"--out {self.path}: exists and is no folder of an ablation; choose another")
         return begun if ours else None
 
     def _check(self, begun: dict[str, Any]) -> None:
-        before, now = begun.get("settings", {}), self._fixed["settings"]
+        before, now = begun["settings"], self._fixed["settings"]
         for key, value in now.items():
             if before.get(key) != value:
                 raise UsageError(
@@ -125,8 +133,7 @@ def _updates(noted: Any) -> Updates | None:
     if noted is None:
         return None
     budget = noted["budget"] and Budget(**noted["budget"])
-    seconds = noted["seconds"] and tuple(noted["seconds"])
-    return Updates(noted["stage1"], noted["stage2"], budget, seconds)
+    return Updates(int(noted["stage1"]), int(noted["stage2"]), budget, tuple(noted["seconds"]))
 
 
 def _weights() -> str:
