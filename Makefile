@@ -34,7 +34,7 @@ demo: $(READY)  ## toy videos -> shards -> fine-tuning -> export -> a streamed v
 	@echo "== 4/6 Stage 2: the depth branch joins"
 	$(L2D) train experiment=toy_stage2 run_dir=$(OUT)/toy_stage2 model.saved=$(OUT)/toy_stage1 data.path=$(OUT)/shards
 	@echo "== 5/6 Export"
-	$(L2D) export $(OUT)/toy_stage2 --out $(OUT)/export
+	$(L2D) export $(OUT)/toy_stage2 --weights ema --out $(OUT)/export
 	@echo "== 6/6 Stream the unseen video through it, frame by frame, as the cartoon that its scene would be"
 	$(L2D) stream $(OUT)/export --input $(OUT)/unseen/toy_900000.mp4 --output $(OUT)/stream.mp4 \
 	  --side-by-side $(OUT)/side_by_side.png --prompt "$$(cat $(OUT)/truth/toy_900000.txt)"

@@ -49,7 +49,7 @@ def pack(depth: Path, cartoon: Path, drawing: Path, motion: Path, out: Path) -> 
 
 def pack_stream(stage2: Path, out: Path) -> None:
     """Write the motion modules and the depth branch of a stage 2 run into `out`."""
-    unet = load_model(stage2).unet
+    unet = load_model(stage2, "ema").unet
     _save_motion(unet, out / "live2diff.safetensors", lambda key: not is_spatial(key))
     _write_sums(out)
 

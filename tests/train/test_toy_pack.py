@@ -60,18 +60,18 @@ def test_every_part_comes_back_in_half_precision(runs: Path, tmp_path: Path, cap
     main([str(runs), "--out", str(tmp_path)])
     main([str(runs), "--out", str(tmp_path), "--stream"])
     assert str(tmp_path) in capsys.readouterr().out
-    models = {name: load_model(runs / name) for name in (*PARTS, "toy_stage2")}
-    average = load_model(runs / "toy_motion", "ema")
+    models = {name: load_model(runs / name) for name in PARTS}
+    motion, streaming = (load_model(runs / name, "ema") for name in ("toy_motion", "toy_stage2"))
     for style in ("cartoon", "drawing"):
         model = built(tmp_path, style, "motion.safetensors")
         agree(model.unet, models[f"toy_{style}"].unet, is_spatial)
-        agree(model.unet, average.unet, lambda name: "motion_modules" in name)
+        agree(model.unet, motion.unet, lambda name: "motion_modules" in name)
         agree(model.vae, models["toy_cartoon"].vae)
         agree(model.text.model, models["toy_cartoon"].text.model)
         agree(model.depth, models["toy_depth"].depth)
-    streaming = built(tmp_path, "drawing", "live2diff.safetensors")
-    agree(streaming.unet, models["toy_drawing"].unet, is_spatial)
-    agree(streaming.unet, models["toy_stage2"].unet, lambda name: not is_spatial(name))
+    model = built(tmp_path, "drawing", "live2diff.safetensors")
+    agree(model.unet, models["toy_drawing"].unet, is_spatial)
+    agree(model.unet, streaming.unet, lambda name: not is_spatial(name))
     sums = dict(reversed(line.split("  ")) for line in (tmp_path / "SHA256SUMS").read_text().splitlines())
     assert {"cartoon/vae/config.json", "drawing/unet/config.json", "live2diff.safetensors"} <= sums.keys()
     for name, digest in sums.items():
