@@ -58,7 +58,9 @@ def add_switches(command: argparse.ArgumentParser) -> None:
         "--memory", choices=("exact", "int8"), default="exact", help="int8 halves what past frames take"
     )
     command.add_argument(
-        "--overlap", action="store_true", help="encode a frame beside the UNet's work: a frame more of delay"
+        "--overlap",
+        action="store_true",
+        help="on a GPU: encode a frame beside the UNet's work, for one frame more of delay",
     )
 
 

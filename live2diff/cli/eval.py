@@ -133,8 +133,9 @@ def _compare(args: argparse.Namespace) -> int:
             print(f"only in {name}: {', '.join(sorted(only))}")
     for name, videos in zip("AB", left_out(a, b), strict=True):
         if videos:
-            names = printable(", ".join(videos[:_NAMED])) + (", ..." if len(videos) > _NAMED else "")
-            print(f"warning: {len(videos)} videos only in {name}, left out: {names}", file=sys.stderr)
+            more = f" and {len(videos) - _NAMED} more videos" if len(videos) > _NAMED else ""
+            names = printable(", ".join(videos[:_NAMED])) + more
+            print(f"warning: only in {name}, left out: {names}", file=sys.stderr)
     failed = [condition.text for condition in conditions if condition.holds(changes)]
     for text in failed:
         print(f"failed: {text}", file=sys.stderr)

@@ -134,22 +134,23 @@ def compare(a: Results, b: Results, allow_unequal: bool = False) -> list[Change]
             f"{name}{more}: measured in two ways, so the numbers do not compare: {said}; "
             "--allow-unequal compares all the same"
         )
-    if not allow_unequal:
-        _check_sources(a, b)
-    return [_change(name, a, b, tuple(unequal[name])) for name in shared]
-
-
-def _check_sources(a: Results, b: Results) -> None:
-    before = {video.name: video.source_hash for video in a.videos}
-    other = [
-        video.name for video in b.videos if before.get(video.name, video.source_hash) != video.source_hash
-    ]
-    if other:
+    other = _other_sources(a, b)
+    if other and not allow_unequal:
         more = f" and {len(other) - 1} more" if len(other) > 1 else ""
         raise UsageError(
             f"{printable(other[0])}{more}: A and B were measured against different source frames; "
             "--allow-unequal compares all the same"
         )
+    for name in shared:
+        if other and a.figures[name].videos:
+            unequal[name].append("source")
+    return [_change(name, a, b, tuple(unequal[name])) for name in shared]
+
+
+def _other_sources(a: Results, b: Results) -> list[str]:
+    """Names of the videos that both have, and that were measured against different sources."""
+    before = {video.name: video.source_hash for video in a.videos}
+    return [v.name for v in b.videos if before.get(v.name, v.source_hash) != v.source_hash]
 
 
 def differing(a: Figure, b: Figure) -> list[str]:

@@ -1,6 +1,6 @@
 """results.json: figures with their signatures, values by video and frame, what was skipped, and where it ran.
 
-{"format": 1, "live2diff": "0.1.0", "created": null, "source": "DIR", "pred": "DIR or EXPORT",
+{"format": 2, "live2diff": "0.1.0", "created": null, "source": "DIR", "pred": "DIR or EXPORT",
  "figures": {"warp_error": {"signature": {"flow": "dis-medium", ...}, "mean": 0.1, "low": 0.09,
                             "high": 0.11, "unit": "", "better": "lower", "videos": 12}, ...},
  "videos": [{"name": "bear", "source": "DIR/bear", "source_hash": "9f...", "pred": "OUT/pred/bear.mp4",
@@ -23,7 +23,7 @@ from live2diff import __version__
 from live2diff.errors import DataError
 from live2diff.files import write_json
 
-FORMAT = 1
+FORMAT = 2
 NAME = "results.json"
 
 Better = Literal["lower", "higher"]

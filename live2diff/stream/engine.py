@@ -2,8 +2,8 @@
 
 Pipelined denoising (Live2Diff, Sec. 3.3): with T denoising steps, T frames are in work at once, each one step
 further than the next. A tick puts a new frame into row 0, moves every row on by one step in a single
-batch, and takes the finished frame out of row T - 1. The delay is T - 1 ticks, the work per frame is one
-batch of T.
+batch, and takes the finished frame out of row T - 1. The delay is T - 1 ticks (T with `Switches.overlap`),
+the work per frame is one batch of T.
 """
 
 from __future__ import annotations
@@ -84,9 +84,8 @@ class Stream:
         self._recent: deque[np.ndarray] = deque(maxlen=self.warmup)  # the last Lw, for a re-warm
         self._fade: Fade | None = None  # a prompt that comes in over several frames
         self._warm = False
-        self._live = [
-            False
-        ] * self.pipeline.delay  # the places between entering and leaving that hold a frame
+        # Which places on the way through the pipeline hold a frame.
+        self._live = [False] * self.pipeline.delay
 
     @property
     def _seat(self) -> int:
@@ -193,9 +192,9 @@ class Stream:
                 belong to the model: all its streams follow.
             memory: what becomes of the past, whose keys and values were computed the old way. `keep` leaves
                 it, and the new look grows in as old frames are evicted; the frames in the pipeline follow
-                with the steps they still have to take. `rewarm` fills it anew from the last Lw frames, which
-                costs what the start cost. `restart` forgets it: the next Lw frames warm up anew, as after a
-                cut.
+                with the steps they still have to take (with `overlap` the last one with all of them).
+                `rewarm` fills it anew from the last Lw frames, which costs what the start cost. `restart`
+                forgets it: the next Lw frames warm up anew, as after a cut.
 
         Returns:
             With `rewarm` and `restart`, the frames that were in the pipeline, finished the old way.
@@ -219,7 +218,7 @@ class Stream:
             self._fade = Fade(self.text.clone(), states, blend) if blend else None
             self.text = self.text if blend else states
         if prompt is not None or loras:
-            self._settling = blend + self.model.settings.window - self.warmup + self.pipeline.delay
+            self._settling = blend + self.model.settings.window - self.warmup + self.schedule.rows - 1
         if memory == "restart":
             self._forget()
         elif memory == "rewarm" and not gathering:

@@ -44,7 +44,8 @@ class Switches:
     kernel: of the temporal attention; `triton` reads the memory once. On a GPU.
     memory: `int8` halves the memory; see `live2diff.memory.Slots` for what it costs.
     overlap: encode a frame, and estimate its depth, while the UNet still works on those before it: on a GPU
-        side by side with it. Every frame comes out one tick later.
+        side by side with it, elsewhere to no use. Every frame comes out one tick later. A change of prompt
+        or LoRA also reaches the frame that waits.
     """
 
     compile: bool | str = False
@@ -139,9 +140,10 @@ class Pipeline:
         self.residual = buffer(waiting, first, height, width)
         self.live = buffer(waiting, dtype=torch.bool)
         # With `overlap`, the frame that was encoded in the last tick, likewise.
-        self.entering = buffer(switches.overlap, *self.latent)
-        self.entering_residual = buffer(switches.overlap, first, height, width)
-        self.entering_live = buffer(switches.overlap, dtype=torch.bool)
+        places = int(switches.overlap)
+        self.entering = buffer(places, *self.latent)
+        self.entering_residual = buffer(places, first, height, width)
+        self.entering_live = buffer(places, dtype=torch.bool)
         # The range that depth is stretched by, and whether there is one yet.
         self.low, self.high = (buffer(dtype=torch.float32) for _ in range(2))
         self.ranged = buffer(dtype=torch.bool)
@@ -196,9 +198,10 @@ class Pipeline:
         """Raises ValueError when the state is of another model, size, T, precision or `overlap`; nothing
         changes."""
         for name in _KEPT:
-            if state[name].shape != getattr(self, name)[stream].shape:
-                shapes = [tuple(tensor.shape) for tensor in (state[name], getattr(self, name)[stream])]
-                raise ValueError(f"stream state does not fit: its {name} is {shapes[0]}, here {shapes[1]}")
+            theirs = tuple(state[name].shape) if name in state else "missing"
+            own = tuple(getattr(self, name)[stream].shape)
+            if theirs != own:
+                raise ValueError(f"stream state does not fit: its {name} is {theirs}, here {own}")
         memory = {
             name.removeprefix("memory."): tensor
             for name, tensor in state.items()
@@ -319,12 +322,12 @@ class Pipeline:
             new = enter(self)
         else:
             # What it allocates is in use until it waits here again, in the next tick.
-            self._beside.wait_stream(torch.cuda.current_stream())
+            self._beside.wait_stream(torch.cuda.current_stream(self.model.device))
             with torch.cuda.stream(self._beside):
                 new = enter(self)
         step(self, *(buffer[:, 0] for buffer in buffers))
         if self._beside is not None:
-            torch.cuda.current_stream().wait_stream(self._beside)
+            torch.cuda.current_stream(self.model.device).wait_stream(self._beside)
         for buffer, tensor in zip(buffers, new, strict=True):
             self._keep(buffer, tensor[:, None])
 

@@ -25,7 +25,7 @@ def test_round_trip(tmp_path):
     write(results(), tmp_path / "results.json")
     assert read(tmp_path / "results.json") == read(tmp_path) == results()
     data = json.loads((tmp_path / "results.json").read_text())
-    assert list(data)[:2] == ["format", "live2diff"] and data["format"] == 1
+    assert list(data)[:2] == ["format", "live2diff"] and data["format"] == 2
 
 
 def test_a_signature_is_one_stable_line():
@@ -35,7 +35,7 @@ def test_a_signature_is_one_stable_line():
 @pytest.mark.parametrize(
     ("place", "value", "line"),
     [
-        ("format", 2, "is of format 2, and this version reads format 1"),
+        ("format", 1, "is of format 1, and this version reads format 2"),
         ("format", None, "format is missing"),
         ("figures", [], "figures is of another kind"),
         ("figures.e.mean", "0.1", "figures.e.mean is no number"),

@@ -1,4 +1,4 @@
-"""`overlap` gives the same video, bit for bit, one tick later: whatever happens on the way."""
+"""`overlap` gives the same video, bit for bit, one tick later; a change of prompt reaches one frame more."""
 
 from __future__ import annotations
 
@@ -53,6 +53,18 @@ def test_new_pasts_come_at_the_same_frames(model):
     assert np.array_equal(*videos)
 
 
+def test_a_change_of_prompt_reaches_the_frame_that_waits(model):
+    frames, videos = pictures(16), []
+    for switches, at in ((Switches(), 11), (BESIDE, 12)):  # before the same frame meets the UNet
+        stream, shown = Stream(model, "x", size=SIZE, switches=switches), []
+        for number, frame in enumerate(frames):
+            if number == at:
+                shown += stream.change("another", blend=3)
+            shown += stream.push(frame)
+        videos.append(np.stack([*shown, *stream.flush()]))
+    assert np.array_equal(*videos)
+
+
 def test_a_state_goes_on_bit_for_bit(model):
     frames = pictures(20)
     stream = Stream(model, "x", size=SIZE, switches=BESIDE)
@@ -68,6 +80,9 @@ def test_a_state_goes_on_bit_for_bit(model):
         plain.load_state_dict(state)
     after = plain.state_dict()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+    del before["entering"]
+    with pytest.raises(ValueError, match="its entering is missing"):
+        plain.load_state_dict(before)
 
 
 def test_streams_that_sit_ticks_out_keep_the_frame_that_waits(model):
