@@ -15,7 +15,7 @@ _MORE = """\
   table4   4 warm-up frames against 8
 
   live2diff ablate table2 --budget 60                  an hour of training; again: goes on where it stopped
-  live2diff ablate table4 --updates 200 --seeds 5      tables in one folder share the rows that are the same
+  live2diff ablate table4                              in the same folder: as many updates, and row C is there
 
 Everything starts from the weights that come with the package. docs/ablations.md says what is measured.
 """

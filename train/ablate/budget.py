@@ -28,13 +28,16 @@ def choose_updates(budget: Budget, trainings: Sequence[Training], dataset: Path)
     Raises:
         UsageError: the time is too short for one update.
     """
-    probe = Training("probe", "toy_stage1")
-    # As stage 2, but on weights that are there already.
-    deep = Training("probe", "toy_stage1", ("trainer.depth=true", "trainer.trainable=[motion,depth]"))
-    probes = [probe, deep] if any(training.depth for training in trainings) else [probe]
+    probes = [probe(deep) for deep in sorted({False, *(training.depth for training in trainings)})]
     seconds = [step_seconds(each.overrides(Path("none"), None, dataset, 1, 0)) for each in probes]
     count = updates_for(budget, trainings, seconds)
     return Updates(count, STAGE2 * count, budget, tuple(round(each, 4) for each in seconds))
+
+
+def probe(deep: bool) -> Training:
+    """What is timed: stage 1, or as stage 2 with depth, but on weights that are there already."""
+    changes = ("trainer.depth=true", "trainer.trainable=[motion,depth]") if deep else ()
+    return Training("probe", "toy_stage1", changes)
 
 
 def updates_for(budget: Budget, trainings: Sequence[Training], seconds: Sequence[float]) -> int:

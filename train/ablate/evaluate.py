@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from live2diff import __version__
 from live2diff.errors import DataError
 from live2diff.files import write_json
+from live2diff.machine import describe
 from live2diff.model.build import load_model
 from live2diff.model.video_model import VideoModel
 from live2diff.stream import Stream
@@ -46,6 +49,7 @@ def measure_row(
             "row": row.key,
             "seed": seed,
             "scenes": [scene.seed for scene in scenes],
+            "made_on": made_on(),
             # JSON has no infinity, which the truth's PSNR is.
             "values": {name: [_or_none(value) for value in values] for name, values in found.items()},
         },
@@ -59,6 +63,20 @@ def translate(
     stream = Stream(model, scene.caption, steps=tuple(steps), seed=scene.seed, mask=mask)
     done = [picture for frame in scene.source for picture in stream.push(frame)]
     return np.stack([*done, *stream.flush()])
+
+
+def made_on() -> str:
+    """What figures depend on beside settings and seeds, in one line."""
+    machine = describe("torch")
+    return (
+        f"live2diff {__version__}, PyTorch {machine['versions']['torch']}, {machine['cpu']}, threads: "
+        f"{torch.get_num_threads()}"
+    )
+
+
+def read_made_on(path: Path) -> str:
+    """Of what `measure_row` wrote to `path`."""
+    return str(json.loads(path.read_text(encoding="utf-8")).get("made_on", "not noted"))
 
 
 def read_row(path: Path) -> dict[str, np.ndarray]:

@@ -26,7 +26,10 @@ _FORMAT = "live2diff ablation 1"
 
 @dataclass(frozen=True)
 class Budget:
-    """Minutes of training that were asked for, for which table, with how many seeds."""
+    """Minutes of training that were asked for, for which table, with how many seeds.
+
+    It chooses the updates once: other tables and more seeds in the same folder keep them.
+    """
 
     minutes: float
     table: str
@@ -61,7 +64,7 @@ class Folder:
         weights: a hash of the toy weights.
 
     Raises:
-        UsageError: the folder is something else, or was begun with other settings or toy weights.
+        UsageError: the folder is something else, or holds what was made with other settings or toy weights.
     """
 
     def __init__(self, path: Path, settings: AblateSettings, overwrite: bool = False):
@@ -69,9 +72,8 @@ class Folder:
         self.weights = _weights()
         self._fixed = {"settings": settings.fixed(), "weights": self.weights}
         begun = self._read()
-        if begun is not None and overwrite:
-            shutil.rmtree(path)
-        elif begun is not None:
+        self._replaces = overwrite and begun is not None
+        if begun is not None and not overwrite and any(each.exists() for each in self._made):
             try:
                 self._check(begun)
                 self.updates = _updates(begun["updates"])
@@ -79,10 +81,18 @@ class Folder:
                 raise UsageError(f"{path / 'settings.json'}: is damaged; remove the folder") from error
 
     def begin(self, updates: Updates | None) -> None:
-        """Note what the folder is for, and the updates once they are known."""
+        """Note what the folder is for, and the updates once they are known. `overwrite` removes first."""
+        if self._replaces:
+            for each in self._made:
+                shutil.rmtree(each, ignore_errors=True)
+            self._replaces = False
         self.updates = updates
         noted = None if updates is None else asdict(updates)
         write_json(self.path / "settings.json", {"format": _FORMAT, **self._fixed, "updates": noted})
+
+    @property
+    def _made(self) -> list[Path]:
+        return [self.path / name for name in ("data", "rows", "measured", "table2", "table3", "table4")]
 
     @property
     def data(self) -> Path:

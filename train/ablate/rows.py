@@ -41,6 +41,7 @@ class Training:
             f"trainer.updates={updates}",
             "trainer.accelerator=cpu",  # the same weights on any machine, but for rounding
             f"trainer.log_every={max(1, updates // 5)}",
+            "trainer.ema=null",  # what is measured are the weights as they were trained, of all rows
             "validation=off",
         ]
         return words if base is None else [*words, f"model.saved={quoted(base)}"]

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from live2diff import __version__
 from live2diff.errors import UsageError
 from live2diff.files import staged_file, write_json
@@ -23,7 +21,7 @@ from train.ablate.rows import TABLES
 from train.ablate.scenes import held_out
 from train.ablate.settings import AblateSettings
 from train.ablate.show import Shown
-from train.ablate.table3 import cache_table
+from train.ablate.table3 import cache_table, check_frames
 from train.ablate.trained import StoppedError, trained_table
 
 
@@ -56,10 +54,12 @@ def ablate(
     asked = None if budget is None else Budget(budget, name, settings.seeds)
     try:
         if name == "table3":
+            check_frames(settings)
             folder.begin(folder.updates)
             shown, results = cache_table(folder, settings)
         else:
-            updates = _trained_for(out, folder, settings, asked)
+            given = any(word.startswith(("updates=", "stage2_updates=")) for word in words)
+            updates = _trained_for(out, folder, settings, asked, given)
             folder.begin(updates)
             make_data(folder, settings, build_dataset)
             if updates is None:
@@ -105,7 +105,6 @@ def _write(
     shown: Shown,
     results: dict[str, Any],
 ) -> None:
-    machine = describe("torch", "diffusers", "numpy") | {"threads": torch.get_num_threads()}
     write_json(
         place / "results.json",
         {
@@ -116,21 +115,22 @@ def _write(
             "settings": asdict(settings),
             "updates": folder.updates and asdict(folder.updates),
             **results,
-            "environment": {**machine, "toy_weights": folder.weights},
+            "toy_weights": folder.weights,
+            "written_on": describe("torch", "diffusers", "numpy"),
         },
     )
-    where = (
-        f"live2diff {__version__}, PyTorch {machine['versions']['torch']}, {machine['cpu']}, threads: "
-        f"{machine['threads']}; toy weights {folder.weights[:12]}."
-    )
+    where = f"Measured with {' and '.join(results['made_on'])}; toy weights {folder.weights[:12]}."
     with staged_file(place / "table.md") as stage:
         stage.write_text(shown.markdown(where, command), encoding="utf-8")
 
 
 def _trained_for(
-    out: Path, folder: Folder, settings: AblateSettings, budget: Budget | None
+    out: Path, folder: Folder, settings: AblateSettings, budget: Budget | None, given: bool
 ) -> Updates | None:
     """The updates that are asked for; None: they are still to be chosen by the budget.
+
+    Args:
+        given: the settings' updates were asked for; if not, those that the folder has come first.
 
     Raises:
         UsageError: the folder's rows are trained for other ones.
@@ -138,11 +138,11 @@ def _trained_for(
     before = folder.updates
     if budget is None:
         asked = Updates(settings.updates, settings.stage2_updates)
-        if before is None or (before.stage1, before.stage2) == (asked.stage1, asked.stage2):
+        if before is None or not given or (before.stage1, before.stage2) == (asked.stage1, asked.stage2):
             return before or asked
         wanted = asked.words
     else:
-        if before is None or before.budget == budget:
+        if before is None or (before.budget and before.budget.minutes == budget.minutes):
             return before
         wanted = f"--budget {budget.minutes:g}"
     raise UsageError(

@@ -14,11 +14,13 @@ from live2diff.terminal import progress
 from train.ablate.cache import compare_caches
 from train.ablate.claims import Verdict
 from train.ablate.data import toy_model
+from train.ablate.evaluate import made_on
 from train.ablate.folder import Folder
 from train.ablate.intervals import interval
 from train.ablate.scenes import held_out
 from train.ablate.settings import AblateSettings
 from train.ablate.show import Shown, mean_cell, signed
+from train.settings import load_config
 
 # Rows: what they are, and the paper's seconds per frame.
 _ROWS = {
@@ -27,12 +29,15 @@ _ROWS = {
 }
 
 
-def cache_table(folder: Folder, settings: AblateSettings) -> tuple[Shown, dict[str, Any]]:
-    """Measure unless it is measured; returns the table, and its values for results.json.
+def check_frames(settings: AblateSettings) -> None:
+    """Raises UsageError: scenes of too few frames for one to be evicted."""
+    window = load_config(["model=toy", "data.path=none"])["model"]["settings"]["window"]
+    if settings.frames <= window:
+        raise UsageError(f"frames={settings.frames}: Table 3 needs more than the window of {window}")
 
-    Raises:
-        UsageError: scenes of too few frames for one to be evicted.
-    """
+
+def cache_table(folder: Folder, settings: AblateSettings) -> tuple[Shown, dict[str, Any]]:
+    """Measure unless it is measured; returns the table, and its values for results.json."""
     found = _measured(folder, settings)
     # As one row of many scenes, for `interval`.
     seconds = {name: np.array(found[name], dtype=np.float64)[None] for name in _ROWS}
@@ -79,6 +84,7 @@ def cache_table(folder: Folder, settings: AblateSettings) -> tuple[Shown, dict[s
         findings,
     )
     return shown, {
+        "made_on": [found["made_on"]],
         "measured": found,
         "findings": [{"text": text, "details": parts} for text, parts in findings],
     }
@@ -92,13 +98,9 @@ def _measured(folder: Folder, settings: AblateSettings) -> dict[str, Any]:
         except ValueError as error:
             raise DataError(f"{path}: cannot be read; remove it, and run the same command again") from error
     model = toy_model("model.unet.motion=toy:live2diff.safetensors")
-    if settings.frames <= model.settings.window:
-        raise UsageError(
-            f"frames={settings.frames}: Table 3 needs more than the window of {model.settings.window}"
-        )
     scenes = held_out(settings.timed_scenes, settings.frames)
     with progress("timing", settings.timed_scenes, "scenes") as advance:
         found = compare_caches(model, scenes, settings.steps, advance)
-    found["machine"] = describe("torch")
+    found |= {"machine": describe(), "made_on": made_on()}
     write_json(path, found)
     return found

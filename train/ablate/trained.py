@@ -12,7 +12,7 @@ import numpy as np
 from live2diff.runs import checkpoints, updates_of
 from train.ablate.claims import Values, judge
 from train.ablate.data import toy_model
-from train.ablate.evaluate import measure_row, read_row
+from train.ablate.evaluate import measure_row, read_made_on, read_row
 from train.ablate.folder import Folder, Updates
 from train.ablate.intervals import interval
 from train.ablate.measure import Measure
@@ -56,7 +56,9 @@ def trained_table(
         [cells(row, rows[row.label]) for row in table.rows],
         [words_of(finding, {row.label: row for row in table.rows}) for finding in findings],
     )
+    paths = [folder.measured(row.key, seed) for row in table.rows for seed in _seeds(row, settings)]
     return shown, {
+        "made_on": list(dict.fromkeys(map(read_made_on, paths))),
         "rows": [{**asdict(row), "figures": _figures(rows[row.label])} for row in table.rows],
         "findings": [{**asdict(finding), "verdict": finding.verdict} for finding in findings],
     }

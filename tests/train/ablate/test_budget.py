@@ -29,6 +29,7 @@ def test_too_short_a_budget_says_the_least() -> None:
 
 def begun(tmp_path, updates: Updates | None) -> Folder:
     Folder(tmp_path / "out", AblateSettings.of([])).begin(updates)
+    (tmp_path / "out/data").mkdir()
     return Folder(tmp_path / "out", AblateSettings.of([]))
 
 
@@ -38,19 +39,21 @@ def test_the_same_budget_again_keeps_the_updates_it_gave(tmp_path) -> None:
     folder = begun(tmp_path, chosen)
     assert folder.updates == chosen
     out = tmp_path / "out"
-    assert _trained_for(out, folder, AblateSettings.of([]), hour) == chosen
-    assert _trained_for(out, folder, AblateSettings.of(["updates=40"]), None) == chosen
+    # Of another table and more seeds, too; and if nothing is asked for.
+    for budget in (hour, Budget(60.0, "table4", 5)):
+        assert _trained_for(out, folder, AblateSettings.of([]), budget, False) == chosen
+    assert _trained_for(out, folder, AblateSettings.of(["updates=40"]), None, True) == chosen
+    assert _trained_for(out, folder, AblateSettings.of([]), None, False) == chosen
     for words, budget in (
-        ([], None),
+        (["updates=150"], None),
         (["updates=40", "stage2_updates=60"], None),
         ([], Budget(30.0, "table2", 3)),
-        ([], Budget(60.0, "table2", 5)),
     ):
         with pytest.raises(UsageError, match="trained with --updates 40 --stage2-updates 80"):
-            _trained_for(out, folder, AblateSettings.of(words), budget)
+            _trained_for(out, folder, AblateSettings.of(words), budget, bool(words))
 
 
 def test_a_folder_without_rows_takes_any_updates(tmp_path) -> None:
     folder, out = begun(tmp_path, None), tmp_path / "out"
-    assert _trained_for(out, folder, AblateSettings.of(["updates=5"]), None) == Updates(5, 10)
-    assert _trained_for(out, folder, AblateSettings.of([]), Budget(1.0, "table2", 3)) is None
+    assert _trained_for(out, folder, AblateSettings.of(["updates=5"]), None, True) == Updates(5, 10)
+    assert _trained_for(out, folder, AblateSettings.of([]), Budget(1.0, "table2", 3), False) is None

@@ -29,8 +29,15 @@ def test_other_settings_are_refused_or_replace_it(out, word: str) -> None:
     with pytest.raises(UsageError, match=f"was begun with {word.split('=')[0]}=.*--overwrite") as error:
         Folder(out, AblateSettings.of([word]))
     assert "\n" not in str(error.value) and (out / "rows").exists()
-    assert Folder(out, AblateSettings.of([word]), overwrite=True).updates is None
-    assert not out.exists()
+    folder = Folder(out, AblateSettings.of([word]), overwrite=True)
+    assert folder.updates is None and (out / "rows").exists()  # what is refused later costs nothing
+    folder.begin(None)
+    assert not (out / "rows").exists()
+
+
+def test_a_folder_in_which_nothing_was_made_takes_other_settings(out) -> None:
+    (out / "rows").rmdir()
+    assert Folder(out, AblateSettings.of(["clips=5"])).updates is None
 
 
 def test_other_toy_weights_are_refused(out, monkeypatch) -> None:

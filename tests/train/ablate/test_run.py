@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from live2diff.cli import main
-from train.ablate import table3, trained
+from train.ablate import budget, table3, trained
 from train.ablate.folder import Folder, Updates
 from train.ablate.measure import KINDS
 from train.ablate.rows import TABLES
@@ -119,6 +119,16 @@ def test_a_stopped_ablation_goes_on_where_it_was(tmp_path, monkeypatch) -> None:
     assert all(text.endswith(": undecided") for text, _ in shown.findings)
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_update_is_timed_on_the_data(done: Path, monkeypatch, deep: bool) -> None:
+    monkeypatch.setattr(budget, "_STEPS", 1)
+    assert (
+        0
+        < budget.step_seconds(budget.probe(deep).overrides(Path("none"), None, done / "data/shards", 1, 0))
+        < 60
+    )
+
+
 def test_results_that_cannot_be_read_are_one_line(done: Path, capsys) -> None:
     path = done / "measured/B-0.json"
     before = path.read_text()
@@ -183,7 +193,7 @@ def test_wrong_use_is_one_line(tmp_path, monkeypatch, capsys, words, message) ->
     assert main(["ablate", *words]) == 2
     said = capsys.readouterr().err.strip()
     assert message in said and "\n" not in said
-    assert not list(Path().rglob("*.mp4"))
+    assert not list(Path().iterdir())
 
 
 def test_an_unknown_table_names_the_known_ones(capsys) -> None:
