@@ -52,7 +52,11 @@ def stock_unet(unet: CausalUNet) -> UNetMotionModel:
     known = inspect.signature(UNetMotionModel.__init__).parameters
     with torch.device("meta"):
         stock = UNetMotionModel(**{key: value for key, value in unet.config.items() if key in known})
-    stock.load_state_dict(dict(unet.named_parameters()), strict=False, assign=True)
+    ours = dict(unet.named_parameters())
+    for name, parameter in stock.named_parameters():
+        # Assigning gives a tensor the flag of the one it replaces; what is frozen must stay so.
+        parameter.requires_grad_(ours[name].requires_grad)
+    stock.load_state_dict(ours, strict=False, assign=True)
     tables = dict(unet.named_buffers())
     for name, _ in list(stock.named_buffers()):
         owner, _, last = name.rpartition(".")

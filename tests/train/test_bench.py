@@ -50,6 +50,19 @@ def test_both_losses_are_equal(tmp_path, kind, frames):
         assert torch.allclose(plain.loss(batch), module.loss(batch), rtol=1e-5)
 
 
+def test_both_train_the_same_parameters(tmp_path):
+    """What is frozen stays frozen: a plain loop that trained all weights would be an easy rival."""
+    dataset = make_dataset(tmp_path, shards=1, clips_per_shard=1)
+    module, clips = module_and_clips(dataset, "data.frames=9")
+    wanted = {name for name, _ in module.unet.named_parameters() if "motion_modules" in name}
+    plain, batch = Plain(module.model, stock_unet(module.unet), "l1"), take(clips, 1)
+    for loop in (plain, module):
+        loop.loss(batch).backward()
+        reached = {name for name, parameter in module.unet.named_parameters() if parameter.grad is not None}
+        assert reached == wanted
+        module.unet.zero_grad()
+
+
 @pytest.mark.slow
 def test_the_command_measures_both(tmp_path, capsys):
     figures = tmp_path / "figures.json"
