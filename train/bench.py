@@ -45,13 +45,15 @@ _VAE = (
 )  # fmt: skip
 
 
-def settings(model: str, dataset: Path | str, *, size: int, frames: int, batch: int) -> dict[str, Any]:
+def settings(
+    model: str, dataset: Path | str, *, size: int, frames: int, batch: int, checkpointing: bool = False
+) -> dict[str, Any]:
     """The configuration of a bench run, stage 1 of the recipe."""
-    large = [*_large(), "trainer.gradient_checkpointing=true"] if model == "sd15" else []
+    large = _large() if model == "sd15" else []
     return load_config([
         "experiment=tiny", "validation=off", f"data.path={dataset}", f"data.size={size}",
         f"data.frames={frames}", "data.hflip=0", "data.caption_dropout=0", f"trainer.batch={batch}",
-        f"model.settings.size=[{size},{size}]", *large,
+        f"model.settings.size=[{size},{size}]", f"trainer.gradient_checkpointing={checkpointing}", *large,
     ])  # fmt: skip
 
 

@@ -37,6 +37,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--batch", type=int, default=1, help="clips per step (default: 1)")
     train.add_argument("--steps", type=int, default=10, help="measured steps of each loop (default: 10)")
     train.add_argument("--compile", action="store_true", help="also our step compiled; takes minutes")
+    train.add_argument(
+        "--checkpointing",
+        action=argparse.BooleanOptionalAction,
+        help="gradient checkpointing in both (default: for sd15)",
+    )
     add_device(train)
     add_json(train)
     train.set_defaults(run=_train)
@@ -79,6 +84,7 @@ def _data(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     size = args.size or (256 if args.model == "sd15" else 64)
     _check_train(args, size)
+    checkpointing = args.model == "sd15" if args.checkpointing is None else args.checkpointing
     from live2diff.devices import find_device
     from live2diff.files import write_json
     from live2diff.machine import describe
@@ -98,6 +104,7 @@ def _train(args: argparse.Namespace) -> int:
         "batch": args.batch,
         "steps": args.steps,
         "compile": args.compile,
+        "checkpointing": checkpointing,
     }
     with tempfile.TemporaryDirectory(prefix="live2diff-bench-") as name:
         work = Path(name)
@@ -105,7 +112,14 @@ def _train(args: argparse.Namespace) -> int:
         bench.save_parts(args.model, work / "parts", size)
         building.make_clips(work / "videos", args.batch, args.frames, size)
         building.make_columns(work / "videos", work / "dataset", args.frames, size, work / "parts")
-        config = bench.settings(args.model, work / "dataset", size=size, frames=args.frames, batch=args.batch)
+        config = bench.settings(
+            args.model,
+            work / "dataset",
+            size=size,
+            frames=args.frames,
+            batch=args.batch,
+            checkpointing=checkpointing,
+        )
         print(f"{args.steps} steps of each loop, {size} pixels, {args.frames} frames", flush=True)
         result = bench.measure(config, work / "parts", args.model, args.steps, device, args.compile)
     result["peak_memory_gb"] = round(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9, 2)
