@@ -58,8 +58,8 @@ def test_what_is_not_kept_is_not_promised(dataset, tmp_path, monkeypatch, capsys
 
 
 def test_a_stopped_run_continues_exactly(dataset, tmp_path, monkeypatch):
-    """Stopped in the middle of an update, with two loader workers."""
-    settings = ["trainer.updates=3", "trainer.batch=1", "trainer.accumulate=2", "data.workers=2"]
+    """Stopped in the middle of an update, with a loader worker; kills with none and two are in test_kill."""
+    settings = ["trainer.updates=3", "trainer.batch=1", "trainer.accumulate=2", "data.workers=1"]
     run(dataset, tmp_path / "whole", *settings)
     signal_at(monkeypatch, signal.SIGTERM, 1)
     assert run(dataset, tmp_path / "parts", *settings) == 143
@@ -83,7 +83,8 @@ def running(group: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_saves(dataset, tmp_path, number):
     """A terminal and a scheduler signal the loader workers too; the update in work still needs them."""
     command = [sys.executable, "-m", "train", *FAST, f"data.path={dataset}", f"run_dir={tmp_path / 'run'}"]
