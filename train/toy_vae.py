@@ -20,7 +20,7 @@ from train.toy_frames import Pool, one_cycle, render_frames
 
 _KL = 1e-6  # weight of the posterior's divergence from a standard normal: keeps latents in a sane range
 _COLOUR = 10.0  # weight of the colour error, see `_colour`, at first
-_HELD = 0.1  # share of it, and of the weight of latents that are colours, after half of the run
+_HELD = 0.1  # share of it, and of the weight of latents that are colours, in the second half of the run
 _SPREAD = (0.71, 0.28, 0.31)  # standard deviations of `_colour` over the toy world
 _GRAIN = 0.3  # most noise on the latents, relative to each channel's own scale
 _NARROW = -6.0  # log-variance the posterior starts with: at 0 its noise would drown the latents

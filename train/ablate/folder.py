@@ -84,7 +84,8 @@ class Folder:
         """Note what the folder is for, and the updates once they are known. `overwrite` removes first."""
         if self._replaces:
             for each in self._made:
-                shutil.rmtree(each, ignore_errors=True)
+                if each.exists():  # what cannot be removed must not pass for rows of the new settings
+                    shutil.rmtree(each)
             self._replaces = False
         self.updates = updates
         noted = None if updates is None else asdict(updates)
