@@ -26,13 +26,12 @@ _FORMAT = "live2diff ablation 1"
 
 @dataclass(frozen=True)
 class Budget:
-    """Minutes of training that were asked for, for which table, with how many seeds.
+    """Minutes of training that were asked for, with how many seeds.
 
     It chooses the updates once: other tables and more seeds in the same folder keep them.
     """
 
     minutes: float
-    table: str
     seeds: int
 
 

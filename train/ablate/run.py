@@ -51,7 +51,7 @@ def ablate(
     quiet_libraries()
     settings = AblateSettings.of(words)
     folder = Folder(out.absolute(), settings, overwrite)
-    asked = None if budget is None else Budget(budget, name, settings.seeds)
+    asked = None if budget is None else Budget(budget, settings.seeds)
     try:
         if name == "table3":
             check_frames(settings)
