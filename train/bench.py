@@ -5,9 +5,9 @@
     ours     `train.module.Diffusion` as `live2diff train` runs it, from columns of latents and text
 
 Each is measured in float32 and under bfloat16 autocast; weights are float32 throughout. The loops take turns,
-a step at a time, so that whatever else the machine does falls on all alike. They share one set of weights and
-one optimiser, or a large model would not fit four times. What they learn does not matter here;
-`tests/train/test_bench.py` shows that both compute the same loss.
+a step at a time, so that whatever else the machine does falls on all alike. They share one set of weights, or
+a large model would not fit four times; the plain loop's optimiser is torch's as it comes, ours the trainer's.
+What they learn does not matter here; `tests/train/test_bench.py` shows that both compute the same loss.
 """
 
 from __future__ import annotations
@@ -135,16 +135,22 @@ def measure(
     if config["trainer"]["gradient_checkpointing"]:  # of the spatial layers alone: diffusers knows no more
         plain.unet.enable_gradient_checkpointing()
     trained = [parameter for parameter in module.unet.parameters() if parameter.requires_grad]
-    optimiser = OPTIMISERS[config["optim"]["kind"]](trained, lr=config["optim"]["lr"])
+    # Each way its own: the plain one is what torch gives those who ask for nothing.
+    optimisers = {
+        "plain": OPTIMISERS[config["optim"]["kind"]](trained, lr=config["optim"]["lr"]),
+        "ours": module.configure_optimizers(),
+    }
     loops = {}
     for precision in _PRECISIONS:
-        loops[f"plain {precision}"] = _Loop(plain, config, Parts(), precision, optimiser, device)
-        loops[f"ours {precision}"] = _Loop(module, config, columns, precision, optimiser, device)
+        loops[f"plain {precision}"] = _Loop(plain, config, Parts(), precision, optimisers["plain"], device)
+        loops[f"ours {precision}"] = _Loop(module, config, columns, precision, optimisers["ours"], device)
     if compiled:
         trainer = {**config["trainer"], "compile": True}
         again = Diffusion(video, trainer, config["optim"])  # on the same weights
         for precision in _PRECISIONS:
-            loops[f"ours {precision}, compiled"] = _Loop(again, config, columns, precision, optimiser, device)
+            loops[f"ours {precision}, compiled"] = _Loop(
+                again, config, columns, precision, optimisers["ours"], device
+            )
     times: dict[str, list[dict[str, float]]] = {name: [] for name in loops}
     for turn in range(steps + 1):
         for name, loop in loops.items():
@@ -181,7 +187,7 @@ def measure(
         "matmul_gflops": {kind: round(matmul_rate(device, kind) / 1e9, 1) for kind in _PRECISIONS},
     }
     if device.type == "cuda":
-        result["memory"] = measure_memory(module, config, columns, optimiser, device)
+        result["memory"] = measure_memory(module, config, columns, optimisers["ours"], device)
     return result
 
 

@@ -94,11 +94,29 @@ class Diffusion(lightning.LightningModule):
         self._losses.clear()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        trained = [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
         betas = tuple(self.optim["betas"])
         return OPTIMISERS[self.optim["kind"]](
-            trained, lr=self.optim["lr"], betas=betas, weight_decay=self.optim["weight_decay"]
+            self._trained(),
+            lr=self.optim["lr"],
+            betas=betas,
+            weight_decay=self.optim["weight_decay"],
+            # One pass over parameters and moments, not one for each operation. Under fp16 it would take
+            # over the unscaling of gradients, which are to be clipped before.
+            fused=self.config["precision"] != "16-mixed",
         )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm, as Lightning would: it does not trust fused optimisers with unscaled gradients."""
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self._trained(), gradient_clip_val)
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         """The trained parameters, by their names in the UNet."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.attention_processor import Attention
 
 # Queries', keys' and values' share of the positional encodings, each (N, H, D).
 Encodings = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -45,33 +45,33 @@ class Constants:
             yield from tables
 
 
-class TextAttention(AttnProcessor2_0):
-    """Cross-attention that takes keys and values out of `Constants` where it is given these for text.
+class TextAttention:
+    """Cross-attention whose keys and values are computed once for each prompt, not for each frame.
 
-    diffusers' blocks hand `encoder_hidden_states` through untouched: they reach every layer as an argument.
+    diffusers' blocks hand `encoder_hidden_states` through untouched: text, or the `Constants` of a stream,
+    which hold its keys and values already, reach every layer as an argument.
 
     Args:
         layer: number of the attention among all cross-attentions of the model.
     """
 
     def __init__(self, layer: int):
-        super().__init__()
         self.layer = layer
 
     def __call__(
         self,
         attn: Attention,
         hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | Constants | None = None,
-        attention_mask: torch.Tensor | None = None,
-        temb: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | Constants,
+        attention_mask: None = None,
     ) -> torch.Tensor:
-        """hidden_states: (B, P, C) -> the same shape."""
-        if not isinstance(encoder_hidden_states, Constants):
-            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
-        rows = hidden_states.shape[0]
-        key = _for_rows(encoder_hidden_states.keys[self.layer], rows)
-        value = _for_rows(encoder_hidden_states.values[self.layer], rows)
+        """hidden_states: (N, P, C) -> the same; each of B texts serves an equal share of N, in order."""
+        text = encoder_hidden_states
+        if isinstance(text, Constants):
+            key, value = text.keys[self.layer], text.values[self.layer]
+        else:
+            key, value = self.project(attn, text)
+        key, value = (_for_rows(part, len(hidden_states)) for part in (key, value))
         query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
         x = F.scaled_dot_product_attention(query, key, value)
         return attn.to_out[0](x.transpose(1, 2).flatten(2))

@@ -358,9 +358,8 @@ class CausalUNet(UNetMotionModel):
         batch, _, frames, _, _ = sample.shape
         timestep = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(batch)
         emb = self._embed_time(timestep).repeat_interleave(frames, dim=0)
-        text = encoder_hidden_states.expand(batch, -1, -1).repeat_interleave(frames, dim=0)
         residual = None if depth is None else self.depth_residual(_fold_frames(depth))
-        return self._denoise(sample, emb, text, residual, view)
+        return self._denoise(sample, emb, encoder_hidden_states, residual, view)
 
     def _denoise(
         self,
@@ -375,7 +374,7 @@ class CausalUNet(UNetMotionModel):
         Args:
             sample: (B, C, F, H, W).
             emb, residual: one per frame, (B * F, ...).
-            text: one per frame, (B * F, S, D), or keys and values of all layers.
+            text: one per clip or one for all, (B, S, D) or (1, S, D), or keys and values of all layers.
         """
         batch, _, frames, _, _ = sample.shape
         x = self.conv_in(_fold_frames(sample))

@@ -14,7 +14,7 @@ from live2diff.runs import checkpoints
 from tests.model.tiny import randomise
 from tests.train.runs import FAST, module_and_clips, run, take
 from tests.train.shards import make_dataset
-from train.module import Diffusion
+from train.module import OPTIMISERS, Diffusion
 from train.settings import load_config
 
 # A UNet with all kinds of layers the large one has, each once: compiling it takes seconds, not minutes.
@@ -120,6 +120,44 @@ def test_a_compiled_run_is_saved_resumed_and_exported(dataset, tmp_path, quick_c
         assert torch.allclose(tensor, second[name], atol=1e-5), name
 
 
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_the_fused_optimiser_makes_the_plain_ones_updates(dataset, kind):
+    words = [*FAST, *SMALL, f"data.path={dataset}", f"optim.kind={kind}", "optim.weight_decay=0.1"]
+    config = load_config(words)
+    module = Diffusion(as_trained(build(config["model"], 0), config), config["trainer"], config["optim"])
+    fused = module.configure_optimizers()
+    trained = fused.param_groups[0]["params"]
+    copies = [parameter.detach().clone().requires_grad_() for parameter in trained]
+    chosen = {name: config["optim"][name] for name in ("lr", "weight_decay", "betas")}
+    plain = OPTIMISERS[kind](copies, **chosen)
+    assert fused.defaults["fused"] and not plain.defaults["fused"]
+    torch.manual_seed(0)
+    for _ in range(5):
+        for one, other in zip(trained, copies, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        fused.step()
+        plain.step()
+    for one, other in zip(trained, copies, strict=True):
+        assert torch.allclose(one, other, rtol=1e-6, atol=1e-8)
+        for name in ("exp_avg", "exp_avg_sq"):
+            assert torch.allclose(fused.state[one][name], plain.state[other][name], rtol=1e-5, atol=1e-8), (
+                name
+            )
+
+
+def test_gradients_are_clipped_to_a_norm_and_keep_their_direction(dataset):
+    module, clips = module_and_clips(dataset)
+    module.loss(take(clips, 2)).backward()
+    trained = [parameter for parameter in module.unet.parameters() if parameter.requires_grad]
+    before = torch.cat([parameter.grad.flatten() for parameter in trained])
+    optimiser = module.configure_optimizers()
+    for limit, factor in ((None, 1.0), (2 * float(before.norm()), 1.0), (0.5 * float(before.norm()), 0.5)):
+        module.configure_gradient_clipping(optimiser, limit)
+        after = torch.cat([parameter.grad.flatten() for parameter in trained])
+        assert torch.allclose(after, factor * before, rtol=1e-4), limit
+
+
 @pytest.mark.parametrize("trained", ["trainer.trainable=[motion,depth]", LORA])
 def test_under_mixed_precision_what_is_trained_stays_in_float32(dataset, tmp_path, trained):
     """Weights, optimiser state and running mean; bfloat16 weights would not move by 1e-4 of their size."""
@@ -127,6 +165,7 @@ def test_under_mixed_precision_what_is_trained_stays_in_float32(dataset, tmp_pat
     words = [
         "trainer.precision=bf16-mixed",
         "trainer.ema=0.9",
+        "trainer.clip_grad=1",  # which Lightning refuses where an optimiser is fused
         "trainer.updates=1",
         "trainer.batch=1",
         "optim.lr=1e-6",
