@@ -4,10 +4,10 @@
              encoded by the VAE, and captions by CLIP; diffusers' `UNetMotionModel` as it stands
     ours     `train.module.Diffusion` as `live2diff train` runs it, from columns of latents and text
 
-Each is measured in float32 and under bfloat16 autocast; weights are float32 throughout. The loops take turns,
-a step at a time, so that whatever else the machine does falls on all alike. They share one set of weights, or
-a large model would not fit four times; the plain loop's optimiser is torch's as it comes, ours the trainer's.
-What they learn does not matter here; `tests/train/test_bench.py` shows that both compute the same loss.
+Each is measured in float32 and under bfloat16 autocast. The loops take turns, a step at a time, so that
+whatever else the machine does falls on all alike. They share one set of weights, or a large model would not
+fit four times; the plain loop's optimiser is torch's as it comes, ours the trainer's. What they learn does
+not matter here; `tests/train/test_bench.py` shows that both compute the same loss.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -127,7 +127,8 @@ def measure(
     if model == "sd15":
         video.unet = CausalUNet()
     video = as_trained(video, config)
-    module = Diffusion(video, config["trainer"], config["optim"])
+    modules = {kind: _ours(video, config, precision=kind) for kind in _PRECISIONS}  # on the same weights
+    module = modules["32-true"]
     video.to(device)
     module.unet.train()
     columns = choose_parts({**config["data"], "columns": ["latents", "text"]}, video, depth=False)
@@ -141,20 +142,17 @@ def measure(
         "ours": module.configure_optimizers(),
     }
     loops = {}
-    for precision in _PRECISIONS:
-        loops[f"plain {precision}"] = _Loop(plain, config, Parts(), precision, optimisers["plain"], device)
-        loops[f"ours {precision}"] = _Loop(module, config, columns, precision, optimisers["ours"], device)
-    if compiled:
-        trainer = {**config["trainer"], "compile": True}
-        again = Diffusion(video, trainer, config["optim"])  # on the same weights
-        for precision in _PRECISIONS:
-            loops[f"ours {precision}, compiled"] = _Loop(
-                again, config, columns, precision, optimisers["ours"], device
-            )
+    for kind in _PRECISIONS:
+        loops[f"plain {kind}"] = _Loop(plain, config, Parts(), kind, optimisers["plain"], device)
+        loops[f"ours {kind}"] = _Loop(modules[kind], config, columns, kind, optimisers["ours"], device)
+    for kind in _PRECISIONS if compiled else ():
+        again = _ours(video, config, precision=kind, compile=True)
+        loops[f"ours {kind}, compiled"] = _Loop(again, config, columns, kind, optimisers["ours"], device)
     times: dict[str, list[dict[str, float]]] = {name: [] for name in loops}
     for turn in range(steps + 1):
         for name, loop in loops.items():
-            taken = loop.step()
+            with loop.ready():
+                taken = loop.step()
             if turn:  # the first step also allocates, and compiles kernels
                 times[name].append(taken)
     medians = {
@@ -187,7 +185,7 @@ def measure(
         "matmul_gflops": {kind: round(matmul_rate(device, kind) / 1e9, 1) for kind in _PRECISIONS},
     }
     if device.type == "cuda":
-        result["memory"] = measure_memory(module, config, columns, optimisers["ours"], device)
+        result["memory"] = measure_memory(modules["bf16-mixed"], config, columns, optimisers["ours"], device)
     return result
 
 
@@ -212,9 +210,10 @@ def measure_memory(
         ("with checkpointing", module.unet.enable_gradient_checkpointing),
     ):
         switch()
-        loop.step()
-        torch.cuda.reset_peak_memory_stats()
-        wall = statistics.median(loop.step()["wall"] for _ in range(5))
+        with loop.ready():
+            loop.step()
+            torch.cuda.reset_peak_memory_stats()
+            wall = statistics.median(loop.step()["wall"] for _ in range(5))
         found[name] = {
             "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
             "wall": round(wall, 4),
@@ -243,6 +242,10 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     return table
 
 
+def _ours(video: VideoModel, config: Mapping[str, Any], **trainer: Any) -> Diffusion:
+    return Diffusion(video, {**config["trainer"], **trainer}, config["optim"])
+
+
 class _Loop:
     """One way to train, step by step, with its own batches in the order that all have."""
 
@@ -259,6 +262,18 @@ class _Loop:
         self._half = precision != "32-true"
         self._trained = optimiser.param_groups[0]["params"]
         self.batches = _batches(config, parts, device)
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """The weights as this way keeps them between its steps; the other ways share them."""
+        frozen = self._way.frozen if isinstance(self._way, Diffusion) else None
+        if frozen:
+            frozen.narrow()
+        try:
+            yield
+        finally:
+            if frozen:
+                frozen.widen()
 
     def step(self) -> dict[str, float]:
         """Train on the next batch; returns seconds: `wall`, `processor`, and each phase."""

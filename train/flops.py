@@ -10,6 +10,8 @@ import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from train.frozen import HALF
+
 if TYPE_CHECKING:
     from train.module import Diffusion
 
@@ -65,10 +67,9 @@ def matmul_rate(device: torch.device, precision: str) -> float:
     Args:
         precision: as `trainer.precision`; the product is taken in its narrow type.
     """
-    kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
     side = _SIDE[device.type]
     source = torch.Generator(device).manual_seed(0)  # not the run's own generator
-    matrix = torch.randn(side, side, generator=source, device=device).to(kinds.get(precision, torch.float32))
+    matrix = torch.randn(side, side, generator=source, device=device).to(HALF.get(precision, torch.float32))
     best, end = float("inf"), time.monotonic() + _SECONDS
     torch.mm(matrix, matrix)
     while time.monotonic() < end:

@@ -4,7 +4,7 @@ The step is run on tensors that have sizes and no contents, and the largest sum 
 is taken. Per device, in bytes:
 
     to keep
-        weights      4 x all parameters: UNet, VAE, text encoder, depth net, kept in float32
+        weights      4 x all parameters: UNet, VAE, text encoder, depth net; 2 x what `train.frozen` narrows
         gradients    4 x trained parameters
         buckets      4 x trained parameters, if several processes add their gradients up (ddp)
         optimiser    8 x trained parameters: Adam's two moments
@@ -37,8 +37,7 @@ from torch.utils._pytree import tree_leaves
 
 from live2diff.model.video_model import VideoModel
 from train.columns import Parts
-
-_HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+from train.frozen import HALF, Frozen
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,15 @@ def estimate(
         world: processes that train.
     """
     nets: list[nn.Module] = [model.unet, model.vae, model.text, model.depth]
-    unet, *frozen = (sum(parameter.numel() for parameter in net.parameters()) for net in nets)
     count = sum(parameter.numel() for parameter in model.unet.parameters() if parameter.requires_grad)
     # Who sees whom is worked out from values, which there are none of below.
-    model.unet._clip_view(trainer["mask"], torch.empty(1, 1, data["frames"], 1, 1))
+    view = model.unet._clip_view(trainer["mask"], torch.empty(1, 1, data["frames"], 1, 1))
+    view.upcast = False  # nothing a GPU would do
     with FakeTensorMode(allow_non_fake_inputs=True):
         for net in nets:
             net.to_empty(device="cpu")
+        Frozen(model.unet, trainer).narrow()
+        unet, *others = (sum(parameter.nbytes for parameter in net.parameters()) for net in nets)
         encoding = _encoding(model, trainer, data) if parts.frames else 0
         step = _step(model, trainer, data)
     ddp = trainer["strategy"] == "ddp"
@@ -93,7 +94,7 @@ def estimate(
     share = 1 if ddp else world
     count //= share
     return Memory(
-        weights=4 * (unet // share + sum(frozen)),
+        weights=unet // share + sum(others),
         gradients=4 * count,
         buckets=buckets,
         optimiser=8 * count,
@@ -123,7 +124,7 @@ def _step(model: VideoModel, trainer: Mapping[str, Any], data: Mapping[str, Any]
     unet.train()
     if trainer["gradient_checkpointing"]:
         unet.enable_gradient_checkpointing()
-    half = _HALF.get(trainer["precision"])
+    half = HALF.get(trainer["precision"])
     for norm in unet.modules():
         if half and isinstance(norm, nn.GroupNorm | nn.LayerNorm):
             norm.register_forward_pre_hook(_in_full)

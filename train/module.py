@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from live2diff.model.video_model import VideoModel
 from train.encoding import Encoder
+from train.frozen import Frozen
 from train.noise import draw
 from train.objective import Objective
 from train.sharding import shard
@@ -43,6 +44,7 @@ class Diffusion(lightning.LightningModule):
         # Not the module but its forward over clips: names stay as they are, and what a validation streams
         # through the same UNet is not compiled for every kind of step.
         self._compiled = torch.compile(self.unet.forward) if trainer["compile"] else None
+        self.frozen = Frozen(self.unet, trainer)
         self.encode = Encoder(model, trainer["depth"])
         self.objective = Objective(model.settings.noise, trainer)
         self._losses: list[torch.Tensor] = []  # of the micro-steps of the update in work
@@ -54,6 +56,12 @@ class Diffusion(lightning.LightningModule):
     def on_fit_start(self) -> None:
         self.model.to(self.device)
         self.unet.train()
+
+    def on_train_batch_start(self, batch: Any, _: int) -> None:
+        self.frozen.narrow()
+
+    def on_train_end(self) -> None:
+        self.frozen.widen()
 
     def training_step(self, batch: dict[str, Any], _: int) -> torch.Tensor:
         loss = self.loss(batch)

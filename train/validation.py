@@ -61,7 +61,7 @@ class Validation(lightning.Callback):
 
     def _validate(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, Diffusion)
-        with self._throughput.paused(), undisturbed(module):
+        with self._throughput.paused(), undisturbed(module), module.frozen.whole():
             if self._settings["clips"]:
                 trainer.callback_metrics["val_loss"] = self.loss(trainer, module)
             if trainer.is_global_zero:

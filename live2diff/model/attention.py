@@ -53,11 +53,14 @@ class ClipView:
         own = torch.arange(self.frames, device=position.device).expand_as(position)
         self.absolute = bool((position == own)[visible].all())
         self.everything = bool(visible.all())
+        # Backwards in half precision, PyTorch's fused kernel for CPUs takes about 10 times as long.
+        self.upcast = visible.device.type == "cpu"
 
     def attend(self, attn: Attention, x: torch.Tensor, pe: torch.Tensor, layer: int) -> torch.Tensor:
         if self.absolute:
-            x = x + pe[: self.frames]
-            return _plain_attention(attn, *_project(attn, x), None if self.everything else self.visible)
+            visible = None if self.everything else self.visible
+            upcast = self.upcast and torch.is_grad_enabled()
+            return _plain_attention(attn, *_project(attn, x + pe[: self.frames]), visible, upcast)
         return self._attend_windowed(attn, x, pe)
 
     def _attend_windowed(self, attn: Attention, x: torch.Tensor, pe: torch.Tensor) -> torch.Tensor:
@@ -154,12 +157,16 @@ def _output(attn: Attention, x: torch.Tensor) -> torch.Tensor:
 
 
 def _plain_attention(
-    attn: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, visible: torch.Tensor | None
+    attn: Attention,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    visible: torch.Tensor | None,
+    upcast: bool = False,
 ) -> torch.Tensor:
     q, k, v = (_heads(attn, t) for t in (q, k, v))
-    if q.device.type == "cpu" and q.dtype != torch.float32 and torch.is_grad_enabled():
-        # Backwards over sequences this short, the kernel takes 4 to 10 times as long in half precision.
-        with torch.autocast("cpu", enabled=False):
+    if upcast and q.dtype != torch.float32:
+        with torch.autocast(q.device.type, enabled=False):
             x = _fused(q.float(), k.float(), v.float(), visible, attn.scale).to(q.dtype)
     else:
         x = _fused(q, k, v, visible, attn.scale)

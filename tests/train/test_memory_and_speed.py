@@ -16,6 +16,7 @@ from tests.train.runs import FAST, module_and_clips, run, take
 from tests.train.shards import make_dataset
 from train.module import OPTIMISERS, Diffusion
 from train.settings import load_config
+from train.validation_video import Videos
 
 # A UNet with all kinds of layers the large one has, each once: compiling it takes seconds, not minutes.
 SMALL = [
@@ -42,10 +43,22 @@ def quick_compile(monkeypatch):
     def use(backend: str) -> None:
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
 
+    return use
+
+
+@pytest.fixture
+def nothing_compiled():
+    """What another test compiled does not count, and is not taken for this one's."""
     torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()  # of the whole process: another test may have compiled before
-    yield use
+    torch._dynamo.utils.counters.clear()
+    yield
     torch._dynamo.reset()
+
+
+def assert_one_graph() -> None:
+    """Else what was not compiled is compared with itself."""
+    seen = torch._dynamo.utils.counters
+    assert seen["stats"]["unique_graphs"] == 1 and not seen["graph_break"]
 
 
 def gradients(dataset, *overrides: str) -> tuple[float, dict[str, torch.Tensor]]:
@@ -85,26 +98,27 @@ def test_gradient_checkpointing_computes_the_forward_twice(dataset, monkeypatch)
     assert len(calls) - once == 2 * once
 
 
-def test_a_compiled_step_gives_equal_gradients(dataset, quick_compile):
+def test_a_compiled_step_gives_equal_gradients(dataset, quick_compile, nothing_compiled):
     """Checkpointed and compiled, which is how a large model is trained, against neither."""
     quick_compile("aot_eager")
     both = ["trainer.compile=true", "trainer.gradient_checkpointing=true"]
     trained = "trainer.trainable=[motion,depth]"
     compiled = gradients(dataset, trained, *both)
-    graphs = torch._dynamo.utils.counters
-    assert graphs["stats"]["unique_graphs"] == 1 and not graphs["graph_break"]
+    assert_one_graph()
     assert_equal(gradients(dataset, trained), compiled)
 
 
 @pytest.mark.slow  # the C++ compiler takes minutes
 @pytest.mark.parametrize("frames", [16, 24])
-def test_inductor_gives_equal_gradients(dataset, frames):
+def test_inductor_gives_equal_gradients(dataset, frames, nothing_compiled):
     both = ["trainer.compile=true", "trainer.gradient_checkpointing=true"]
     more = ["trainer.trainable=[all]", f"data.frames={frames}"]
-    assert_equal(gradients(dataset, *more), gradients(dataset, *more, *both))
+    compiled = gradients(dataset, *more, *both)
+    assert_one_graph()
+    assert_equal(gradients(dataset, *more), compiled)
 
 
-def test_a_compiled_run_is_saved_resumed_and_exported(dataset, tmp_path, quick_compile):
+def test_a_compiled_run_is_saved_resumed_and_exported(dataset, tmp_path, quick_compile, nothing_compiled):
     """Same names, same files; resumed without compilation, the same updates."""
     quick_compile("eager")
     words = [*SMALL, "trainer.save_every=1", "trainer.batch=1"]
@@ -186,6 +200,67 @@ def test_under_mixed_precision_what_is_trained_stays_in_float32(dataset, tmp_pat
     assert 0 < largest < 1e-5  # steps that bfloat16 could not hold
     some = max(moved, key=lambda name: float(moved[name]))
     assert not torch.equal(state[some], state[some].bfloat16().float())
+
+
+@pytest.mark.parametrize("checkpointing", ["true", "false"])
+@pytest.mark.parametrize("trained", ["trainer.trainable=[motion,depth]", LORA])
+def test_what_is_frozen_is_narrow_in_a_step_and_changes_no_bit(dataset, trained, checkpointing):
+    words = [*FAST, "trainer.depth=true", "trainer.precision=bf16-mixed", trained, f"data.path={dataset}"]
+    config = load_config([*words, f"trainer.gradient_checkpointing={checkpointing}"])
+    module = Diffusion(as_trained(build(config["model"], 0), config), config["trainer"], config["optim"])
+    randomise(module.unet)
+    module.unet.train()
+    whole = {name: p.data.clone() for name, p in module.unet.named_parameters()}
+    batch = take(module_and_clips(dataset)[1], 2)
+
+    def result() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = module.loss(batch)
+        loss.backward()
+        found = {n: p.grad for n, p in module.unet.named_parameters() if p.grad is not None}
+        module.unet.zero_grad()
+        return loss.detach(), found
+
+    loss, gradients = result()
+    module.on_train_batch_start(batch, 0)
+    types = {name: parameter.dtype for name, parameter in module.unet.named_parameters()}
+    narrow = {name for name, dtype in types.items() if dtype == torch.bfloat16}
+    assert "up_blocks.3.resnets.0.conv1.weight" in narrow and "conv_in.bias" in narrow
+    assert not any(module.unet.get_parameter(name).requires_grad for name in narrow)
+    assert not any("norm" in name for name in narrow)
+    again, same = result()
+    assert torch.equal(again, loss) and len(same) > 10 and same.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, same[name]), name
+    with module.frozen.whole():
+        assert all(torch.equal(p, whole[name]) for name, p in module.unet.named_parameters())
+    assert {n for n, p in module.unet.named_parameters() if p.dtype == torch.bfloat16} == narrow
+    module.on_train_end()
+    assert all(torch.equal(p, whole[name]) for name, p in module.unet.named_parameters())
+
+
+def test_a_validation_finds_all_weights_whole(dataset, tmp_path, monkeypatch):
+    """Its stream computes in float32. In between, and in full precision, they are what they should be."""
+    seen = {"validation": set(), "step": set()}
+    videos, step = Videos.render, Diffusion.training_step
+    kinds = lambda unet: {parameter.dtype for parameter in unet.parameters()}  # noqa: E731
+    monkeypatch.setattr(
+        Videos,
+        "render",
+        lambda *args: seen["validation"].add(frozenset(kinds(args[2].unet))) or videos(*args),
+    )
+    monkeypatch.setattr(
+        Diffusion,
+        "training_step",
+        lambda self, *args: seen["step"].add(frozenset(kinds(self.unet))) or step(self, *args),
+    )
+    full, half = torch.float32, torch.bfloat16
+    words = ["validation=default", "validation.every=1", "validation.split=train", "validation.clips=1"]
+    words += ["validation.video_frames=10", "trainer.updates=2", "trainer.batch=1"]
+    for precision, kinds_in_steps in (("bf16-mixed", {full, half}), ("32-true", {full})):
+        seen["validation"].clear(), seen["step"].clear()
+        run(dataset, tmp_path / precision, f"trainer.precision={precision}", *words)
+        assert seen == {"validation": {frozenset({full})}, "step": {frozenset(kinds_in_steps)}}
 
 
 def test_mixed_precision_computes_in_bfloat16(dataset):

@@ -8,6 +8,7 @@ import shlex
 import shutil
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from torch.profiler import profile
 
@@ -195,6 +196,21 @@ def test_the_estimate_is_near_what_the_allocator_counts(dataset, checkpointing):
     guess = max(need.encoding, need.step)
     assert 1 / 1.1 < guess / most < 1.1, (guess, most)
     assert need.weights == 4 * sum(map(parameters_of, (model.unet, model.vae, model.text, model.depth)))
+
+
+def test_what_is_frozen_needs_half_the_memory_under_mixed_precision():
+    needs = {}
+    for precision in ("32-true", "bf16-mixed"):
+        words = [*FAST, "data.path=x", f"trainer.precision={precision}", "trainer.accelerator=cpu"]
+        config = load_config([*words, "trainer.trainable=[motion]"])
+        model = as_trained(outline(config["model"]), config)
+        choose_trainable(model.unet, config["trainer"]["trainable"])
+        matrices = [m for m in model.unet.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)]
+        sizes = [p.numel() for m in matrices for p in m.parameters() if not p.requires_grad]
+        needs[precision] = estimate(model, config["trainer"], config["data"], Parts())
+    full, mixed = needs["32-true"], needs["bf16-mixed"]
+    assert full.weights - mixed.weights == 2 * sum(sizes) > 0
+    assert mixed.step < full.step and mixed.optimiser == full.optimiser
 
 
 def test_what_several_processes_keep():
