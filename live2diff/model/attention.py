@@ -165,7 +165,7 @@ def _plain_attention(
     upcast: bool = False,
 ) -> torch.Tensor:
     q, k, v = (_heads(attn, t) for t in (q, k, v))
-    if upcast and q.dtype != torch.float32:
+    if upcast and q.dtype.itemsize < 4:
         with torch.autocast(q.device.type, enabled=False):
             x = _fused(q.float(), k.float(), v.float(), visible, attn.scale).to(q.dtype)
     else:

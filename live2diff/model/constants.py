@@ -71,10 +71,11 @@ class TextAttention:
             key, value = text.keys[self.layer], text.values[self.layer]
         else:
             key, value = self.project(attn, text)
-        key, value = (_for_rows(part, len(hidden_states)) for part in (key, value))
-        query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        # The frames that share a text ask as one long sequence: nothing is repeated for them.
+        query = attn.to_q(hidden_states).unflatten(0, (len(key), -1)).flatten(1, 2)
+        query = query.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # (B, H, N / B * P, d)
         x = F.scaled_dot_product_attention(query, key, value)
-        return attn.to_out[0](x.transpose(1, 2).flatten(2))
+        return attn.to_out[0](x.transpose(1, 2).reshape(hidden_states.shape))
 
     @staticmethod
     def project(attn: Attention, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,8 +96,3 @@ def project_encoding(attn: Attention, pe: torch.Tensor) -> Encodings:
         table = table if layer.bias is None else table - layer.bias
         tables.append(table.unflatten(-1, (attn.heads, -1)))
     return tables[0], tables[1], tables[2]
-
-
-def _for_rows(x: torch.Tensor, rows: int) -> torch.Tensor:
-    """Each of B prompts' for its share of the rows: (B, ...) -> (rows, ...)."""
-    return x.expand(rows, -1, -1, -1) if len(x) == 1 else x.repeat_interleave(rows // len(x), dim=0)

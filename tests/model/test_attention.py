@@ -50,7 +50,8 @@ def test_half_precision_is_at_least_as_near_to_float64_as_the_fused_kernel(mask)
     assert kinds == [torch.float32] and ours[0].dtype == theirs[0].dtype == torch.bfloat16
     attn.double()
     x, target, pe = x.double(), target.double(), pe.double()
-    exact = results(view.attend)
+    exact, plain = results(view.attend), results(plainly)
+    assert all(torch.allclose(one, other, rtol=1e-12) for one, other in zip(exact, plain, strict=True))
     for one, other, truth in zip(ours, theirs, exact, strict=True):
         own, kernels = ((value - truth).norm() / truth.norm() for value in (one, other))
         assert own < 0.01 and own < 1.1 * kernels, (own, kernels)

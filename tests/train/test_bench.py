@@ -11,9 +11,12 @@ from torch import nn
 from live2diff.bench.models import stock_unet
 from live2diff.cli import main
 from tests.model.tiny import randomise
-from tests.train.runs import module_and_clips, take
+from tests.train.runs import FAST, module_and_clips, take
 from tests.train.shards import make_dataset
+from train import bench
 from train.bench import Plain
+from train.columns import Parts
+from train.settings import load_config
 
 
 class PerFrame(nn.Module):
@@ -61,6 +64,30 @@ def test_both_train_the_same_parameters(tmp_path):
         reached = {name for name, parameter in module.unet.named_parameters() if parameter.grad is not None}
         assert reached == wanted
         module.unet.zero_grad()
+
+
+def test_what_does_not_fit_is_told_and_the_rest_is_measured(tmp_path, monkeypatch):
+    """As on a GPU that is too small without checkpointing; clock and counter are this CPU's."""
+    dataset = make_dataset(tmp_path, shards=1, clips_per_shard=4)
+    module, _ = module_and_clips(dataset, "data.frames=9", "trainer.precision=bf16-mixed")
+    config = load_config([*FAST, f"data.path={dataset}", "data.frames=9"])
+    plainly = bench._Loop.step
+
+    def step(loop: bench._Loop) -> dict[str, float]:
+        if not module.unet.is_gradient_checkpointing:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return plainly(loop)
+
+    monkeypatch.setattr(bench._Loop, "step", step)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 10**9)
+    optimiser = module.configure_optimizers()
+    found = bench.measure_memory(module, config, Parts(), optimiser, torch.device("cpu"))
+    assert found["without checkpointing"] == {}
+    assert found["with checkpointing"]["peak_memory_gb"] == 3.0 and found["with checkpointing"]["mfu"] > 0
+    lines = bench.lines({"loops": {}, "ratios": {}, "matmul_gflops": {}, "step_gflop": 1.0, "memory": found})
+    assert "batch 4, without checkpointing: it does not fit" in lines
+    assert any(line.startswith("batch 4, with checkpointing: 3.0 GB, ") for line in lines)
 
 
 @pytest.mark.slow
