@@ -29,6 +29,7 @@ from live2diff.files import fsync, write_json
 from live2diff.runs import checkpoints, read_manifest
 from train.progress import update_is_complete
 from train.rank_state import file_name, load_rank_state, save_rank_state
+from train.sharding import main_memory
 from train.writer import BackgroundWriter
 
 _RANK_SECONDS = 600  # how long rank 0 waits for the others' small files before it gives the checkpoint up
@@ -48,7 +49,7 @@ class FolderCheckpoints(CheckpointIO):
         self.hurry = threading.Event()  # set when the training failed: another rank may be gone
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        self.writer.submit(self._write, _copied(checkpoint), Path(path), storage_options)
+        self.writer.submit(self._write, main_memory(checkpoint), Path(path), storage_options)
 
     def _write(self, checkpoint: dict[str, Any], path: Path, facts: dict[str, Any]) -> None:
         stage = stage_of(path)
@@ -193,17 +194,6 @@ def _wait_for(files: list[Path], hurry: threading.Event) -> None:
         if time.monotonic() > end:
             raise CheckpointError(f"{absent[0]}: rank did not write its part; the checkpoint is given up")
         time.sleep(0.05)
-
-
-def _copied(value: Any) -> Any:
-    """`value` with every tensor copied to main memory: training goes on while it is written."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True).contiguous()
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copied(item) for item in value)
-    return value
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

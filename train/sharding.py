@@ -38,13 +38,20 @@ def like(whole: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(whole.to(other.device), other.device_mesh, other.placements)
 
 
-def whole(value: Any) -> Any:
-    """`value`, any nesting, with every tensor gathered from all processes; every process has to call it."""
-    if isinstance(value, DTensor):
-        return value.full_tensor()
+def main_memory(value: Any, keep: bool = True) -> Any:
+    """A copy of `value`, any nesting, in main memory: training goes on while it is written.
+
+    What is spread over the processes is gathered a tensor at a time, for which every process has to call it;
+    all of them at once would fill each device. Those that do not `keep` the tensors get None in their places.
+    """
+    if isinstance(value, torch.Tensor):
+        tensor = value.full_tensor() if isinstance(value, DTensor) else value
+        return tensor.detach().to("cpu", copy=True).contiguous() if keep else None
     if isinstance(value, dict):
-        return {key: whole(item) for key, item in value.items()}
-    return type(value)(map(whole, value)) if isinstance(value, list | tuple) else value
+        return {key: main_memory(item, keep) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(main_memory(item, keep) for item in value)
+    return value
 
 
 class Sharded(ModelParallelStrategy):
@@ -62,7 +69,9 @@ class Sharded(ModelParallelStrategy):
         return Strategy.optimizer_state(self, optimizer)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        Strategy.save_checkpoint(self, whole(checkpoint), filepath, storage_options)
+        if not self.is_global_zero:
+            main_memory(checkpoint, keep=False)  # the first process gathers while it copies
+        Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         return Strategy.load_checkpoint(self, Path(checkpoint_path), weights_only)

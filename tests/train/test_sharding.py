@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as distributed
 from safetensors.torch import load_file
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from live2diff.errors import UsageError
 from live2diff.interop.export import export
@@ -15,7 +19,10 @@ from live2diff.runs import checkpoints
 from tests.train.nursery import Nursery
 from tests.train.shards import make_dataset
 from tests.train.test_kill import Run, same
+from train.checkpoints import FolderCheckpoints
 from train.settings import load_config
+from train.sharding import Sharded
+from train.writer import BackgroundWriter
 
 LORA = ["trainer.lora={rank: 3, alpha: 3}", "trainer.trainable=[motion,conv_in]"]  # 3 rows on 2 processes
 
@@ -105,3 +112,42 @@ def test_a_sharded_run_goes_on_alone_and_is_exported(nursery, dataset, tmp_path)
 def test_what_cannot_be_sharded_is_refused(word):
     with pytest.raises(UsageError, match=f"trainer.strategy=fsdp: expected ddp with {word}"):
         load_config(["data.path=x", "trainer.strategy=fsdp", word])
+
+
+@pytest.fixture
+def mesh():
+    """One process that is a group of its own."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_checkpoint_is_gathered_one_tensor_at_a_time(mesh, monkeypatch, first):
+    """What each process gathers must fit on its device beside the training; one of them keeps and writes."""
+    gather, gathered, written = DTensor.full_tensor, [], []
+
+    def full_tensor(self, **words):
+        assert not any(before() is not None for before in gathered)
+        tensor = gather(self, **words).clone()
+        gathered.append(weakref.ref(tensor))
+        return tensor
+
+    monkeypatch.setattr(DTensor, "full_tensor", full_tensor)
+    monkeypatch.setattr(Sharded, "is_global_zero", first)
+    monkeypatch.setattr(BackgroundWriter, "submit", lambda self, job, state, *_: written.append(state))
+    tensors = [torch.arange(6.0) + number for number in range(3)]
+    spread = [distribute_tensor(tensor, mesh, [Shard(0)]) for tensor in tensors]
+    checkpoint = {"state_dict": {"a": spread[0]}, "optimizer_states": [{"state": {0: spread[1:]}}], "step": 3}
+    strategy = Sharded(1, "gloo")
+    strategy.checkpoint_io = FolderCheckpoints(keep=1)
+    strategy.save_checkpoint(checkpoint, "run/checkpoints/step-000001")
+    assert len(gathered) == 3
+    if not first:
+        assert not written
+        return
+    (state,) = written
+    found = [state["state_dict"]["a"], *state["optimizer_states"][0]["state"][0]]
+    for tensor, expected in zip(found, tensors, strict=True):
+        assert type(tensor) is torch.Tensor and torch.equal(tensor, expected)
+    assert state["step"] == 3
