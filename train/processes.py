@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import lightning
 import torch.distributed as distributed
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from live2diff.errors import SetupError
@@ -20,10 +25,19 @@ _LOST = ("connection closed", "connection reset", "connection refused", "broken 
 
 
 def environment(processes: Topology) -> list[Any]:
-    """The launcher as Lightning calls it; requeueing is ours."""
+    """The launcher as Lightning calls it; requeueing is ours. Named, as its own guess may differ."""
     if processes.launcher == "slurm":
+        # Lightning reads the job's header. A step may have other tasks and nodes, and a header no
+        # --ntasks-per-node; and a job named after a shell is no job to Lightning.
+        os.environ |= {
+            "SLURM_JOB_NAME": "live2diff",
+            "SLURM_NTASKS": str(processes.world),
+            "SLURM_NTASKS_PER_NODE": str(processes.devices),
+            "SLURM_NNODES": str(processes.nodes),
+            "SLURM_NODELIST": os.environ["SLURM_STEP_NODELIST"],
+        }
         return [SLURMEnvironment(auto_requeue=False)]
-    return [TorchElasticEnvironment()] if processes.launcher == "torchrun" else []
+    return [TorchElasticEnvironment() if processes.launcher == "torchrun" else LightningEnvironment()]
 
 
 def strategy(processes: Topology, kind: str = "ddp") -> Strategy | str:
@@ -37,9 +51,10 @@ def strategy(processes: Topology, kind: str = "ddp") -> Strategy | str:
 def meeting(processes: Topology) -> str:
     """One line that says who meets where."""
     shape = f"{processes.devices} on each of {processes.nodes} machines"
-    (meets,) = environment(processes) or (None,)
-    where = f", meet on {meets.main_address}:{meets.main_port}" if meets else ""
-    return f"{processes.world} processes, {shape}{where}"
+    if processes.launcher == "local":
+        return f"{processes.world} processes, {shape}"
+    (meets,) = environment(processes)
+    return f"{processes.world} processes, {shape}, meet on {meets.main_address}:{meets.main_port}"
 
 
 def stopped(trainer: lightning.Trainer, signals: Signals, kept: bool) -> int:

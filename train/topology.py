@@ -100,11 +100,14 @@ def _accelerator(wanted: str, gpus: int) -> str:
 
 
 def _in_slurm(environ: Mapping[str, str]) -> bool:
-    if "SLURM_JOB_ID" not in environ or environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
-        return False  # a shell inside an allocation: like any other machine
-    if "SLURM_STEP_ID" in environ and "SLURM_PROCID" in environ and environ["SLURM_STEP_ID"].isdigit():
-        return True
-    if int(environ.get("SLURM_NTASKS", "1")) > 1:
+    """Whether `srun` started this process, as one of those that train together."""
+    if "SLURM_JOB_ID" not in environ:
+        return False
+    shell = environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # of `srun --pty bash`, of `salloc`
+    if environ.get("SLURM_STEP_ID", "").isdigit() and "SLURM_PROCID" in environ:
+        # The shell of an allocation may be a step as well, of one task: it is like any other machine.
+        return not shell or int(environ.get("SLURM_STEP_NUM_TASKS", environ.get("SLURM_NTASKS", "1"))) > 1
+    if not shell and int(environ.get("SLURM_NTASKS", "1")) > 1:
         raise SetupError(
             f"this job has {environ['SLURM_NTASKS']} tasks, but live2diff was not started with srun; "
             "write `srun live2diff train ...` (see slurm/train_multi_node.sbatch)"

@@ -13,6 +13,31 @@ STEP = {
     "SLURM_STEP_ID": "0",
     "SLURM_PROCID": "0",
     "SLURM_NTASKS": "8",
+    "SLURM_STEP_NUM_TASKS": "8",
+}
+
+# What processes of an interactive job find, read off a real cluster: its name is `interactive` or `bash`.
+SALLOC = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": "interactive",
+    "SLURM_NTASKS": "8",
+    "SLURM_TASKS_PER_NODE": "8",
+}
+IN_A_STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_STEP_TASKS_PER_NODE": "1"}
+PTY = {
+    **SALLOC,
+    **IN_A_STEP,
+    "SLURM_JOB_NAME": "bash",
+    "SLURM_NTASKS": "1",
+    "SLURM_STEP_NUM_TASKS": "1",
+}
+SALLOC_STEP = {**SALLOC, **IN_A_STEP, "SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1"}
+SRUN_IN_SALLOC = {
+    **SALLOC,
+    **IN_A_STEP,
+    "SLURM_PROCID": "5",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_STEP_TASKS_PER_NODE": "8",
 }
 
 
@@ -31,7 +56,12 @@ def settings(devices="auto", accelerator="auto"):
         (settings(), STEP | {"SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, 4, Topology("slurm", "cuda", 4, 2)),
         (settings(), STEP | {"SLURM_STEP_TASKS_PER_NODE": "2,2"}, 2, Topology("slurm", "cuda", 2, 2)),
         # A shell inside an allocation is like any other machine.
-        (settings(), {**STEP, "SLURM_JOB_NAME": "bash"}, 1, Topology("local", "cuda", 1, 1)),
+        (settings(), SALLOC, 8, Topology("local", "cuda", 8, 1)),
+        (settings(), SALLOC_STEP, 8, Topology("local", "cuda", 8, 1)),
+        (settings(2), PTY, 2, Topology("local", "cuda", 2, 1)),
+        # Its srun is like any other srun: eight tasks that take themselves for local train eight models.
+        (settings(), SRUN_IN_SALLOC, 8, Topology("slurm", "cuda", 8, 1, 5)),
+        (settings(), {**SRUN_IN_SALLOC, "SLURM_JOB_NAME": "bash"}, 8, Topology("slurm", "cuda", 8, 1, 5)),
         (
             settings(),
             {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "RANK": "9"},
