@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from live2diff.errors import CheckpointError, SetupError
 from live2diff.files import fsync, write_json
 from live2diff.runs import checkpoints, read_manifest
+from train.pins import is_pinned
 from train.progress import update_is_complete
 from train.rank_state import file_name, load_rank_state, save_rank_state
 from train.sharding import main_memory
@@ -175,13 +176,13 @@ def commit(stage: Path, path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Remove all checkpoints but the newest `keep` and the one with the lowest validation loss."""
+    """Remove all checkpoints but the newest `keep`, the best by validation loss, and what is pinned."""
     found = checkpoints(run)
     scored = [(read_manifest(path).get("val_loss"), path) for path in found]
     scored = [(score, path) for score, path in scored if score is not None and math.isfinite(score)]
     best = min(scored, default=(None, None))[1]
     for old in found[:-keep]:
-        if old != best:
+        if old != best and not is_pinned(old):
             shutil.rmtree(old, ignore_errors=True)
 
 

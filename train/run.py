@@ -14,6 +14,7 @@ from live2diff.runs import updates_of
 from live2diff.terminal import quiet_libraries
 from train.checks import check_data, check_logger, check_places, check_precision
 from train.model_group import check_settings, missing_models, outlined
+from train.pins import pin
 from train.resume import (
     check_effective_batch,
     check_same_run,
@@ -85,6 +86,8 @@ def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -
         raise error
     if first:
         check_logger(config["logger"])
+        if config["model"].get("saved"):
+            pin(Path(config["model"]["saved"]), run)
 
     import lightning  # the heavy libraries: what can be refused without them has been
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import os
+import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from tests.train.runs import FAST, run
 from tests.train.shards import make_dataset
 from train.checkpoints import commit, prune
 from train.module import Diffusion
+from train.pins import pin
 from train.resume import set_aside
 
 
@@ -132,6 +135,34 @@ def test_what_is_damaged_does_not_count_as_newest(tmp_path):
     written = fake(tmp_path, 3)
     prune(tmp_path, keep=1)
     assert checkpoints(tmp_path) == [written]
+
+
+def test_what_another_run_builds_on_is_kept(tmp_path):
+    """Also when it is damaged and made again, and from however many runs."""
+    base, other = fake(tmp_path / "base", 1), tmp_path / "other"
+    for user in (other, tmp_path / "third", other):
+        pin(base, user)
+    notes = [path for path in base.parent.iterdir() if path != base]
+    assert sorted(note.read_text() for note in notes) == [f"{other}\n", f"{tmp_path / 'third'}\n"]
+    (base / "weights.safetensors").write_bytes(b"short")
+    for updates in (1, 2, 3):
+        fake(tmp_path / "base", updates)
+    prune(tmp_path / "base", keep=1)
+    assert [path.name for path in checkpoints(tmp_path / "base")] == ["step-000001", "step-000003"]
+
+
+def test_a_base_of_someone_else_is_built_on_with_a_warning(tmp_path, monkeypatch, capsys):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("train.pins.staged_file", refuse)
+    base = fake(tmp_path / "base", 1)
+    pin(base, tmp_path / "other")
+    assert re.fullmatch(
+        r"warning: \S+/base/checkpoints/\.used-step-000001-\w+: cannot be written \(Permission denied\); "
+        r"\S+/base may remove step-000001 when it trains on.*: keep a copy of it\n",
+        capsys.readouterr().out,
+    )
 
 
 def test_the_only_whole_one_is_never_removed(tmp_path):

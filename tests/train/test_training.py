@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from live2diff.errors import DataError, UsageError
+from live2diff.interop.inspect import inspect
 from live2diff.model.build import load_model
 from live2diff.runs import checkpoints
 from tests.train.runs import SMALL, module_and_clips, run, take
@@ -203,10 +204,12 @@ def test_a_base_that_trains_on_does_not_change_a_run_built_on_it(dataset, tmp_pa
     words = [*SMALL, f"data.path={dataset}", f"run_dir={top}", "model=saved", f"model.saved={base}"]
     train([*words, "trainer.updates=1"])
     before = load_model(top).unet.state_dict()
-    run(dataset, base, "trainer.updates=3", "trainer.keep=9")
-    for name, tensor in load_model(top).unet.state_dict().items():
+    run(dataset, base, "trainer.updates=4", "trainer.save_every=1")
+    assert [path.name[-1] for path in checkpoints(base)] == ["1", "3", "4"]  # two are kept, and that one
+    assert inspect(base)[0] == f"{base}: a training run with 3 complete checkpoints"
+    for name, tensor in load_model(top).unet.state_dict().items():  # what an export reads
         assert torch.equal(tensor, before[name]), name
-    train([*words, "trainer.updates=2"])  # the same command still continues
+    assert train([*words, "trainer.updates=2"]) == 0  # the same command still continues
 
 
 def test_an_exported_model_says_what_it_was_trained_for(dataset, tmp_path):
