@@ -7,13 +7,11 @@ writes only into the job's folder. It imports no torch, to start fast.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import logging
 import os
 import resource
-import signal
 import sys
 import traceback
 from collections import Counter
@@ -37,6 +35,7 @@ from data_prep.encode import encode_clips
 from data_prep.filters import reason_to_drop
 from data_prep.probe import Probe, probe
 from data_prep.shots import CutDetector, split_shots
+from live2diff.parent import end_with
 
 # Errors of writing that would meet every other file too; anything else is put down to the source.
 _MACHINE_ERRORS = (
@@ -145,11 +144,8 @@ def limit_process(parent: int, memory_mb: int, seconds: float | None) -> None:
         memory_mb: address space, MiB.
         seconds: of processor time; None: no limit.
     """
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call above
-            os._exit(EXIT_MACHINE)
+    if not end_with(parent):
+        os._exit(EXIT_MACHINE)
     limits = {resource.RLIMIT_AS: memory_mb * 2**20, resource.RLIMIT_CORE: 0}
     if seconds is not None:
         limits[resource.RLIMIT_CPU] = int(seconds) + 5  # ends a stray child where no parent's death is told

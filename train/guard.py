@@ -1,7 +1,8 @@
 """A gradient that is not finite must not reach the weights.
 
 One such update is passed over: no weight and no optimiser state changes. Three in a row mean that the weights
-or the data are broken, and the run stops; its last checkpoint is from before.
+or the data are broken, and the run stops; its last checkpoint is from before. Under fp16 a loss that was
+scaled too high has the same effect: the scale falls until it fits, and only then do updates count.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class FiniteGuard(lightning.Callback):
         for parameter in module.parameters():
             parameter.grad = None  # the optimiser leaves such parameters and their state alone
         self.skipped += 1
-        self._in_a_row += 1
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        self._in_a_row += scaler is None or scaler.get_scale() <= 1
         update = trainer.global_step + 1
         print(f"warning: update {update} is passed over, its gradient is not finite; clips: {_short(keys)}")
         if self._in_a_row == LIMIT:

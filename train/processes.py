@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import lightning
+import torch
 import torch.distributed as distributed
 from lightning.fabric.plugins.environments import (
     LightningEnvironment,
@@ -57,8 +59,8 @@ def meeting(processes: Topology) -> str:
     return f"{processes.world} processes, {shape}, meet on {meets.main_address}:{meets.main_port}"
 
 
-def stopped(trainer: lightning.Trainer, signals: Signals, kept: bool) -> int:
-    """The end of a run that a signal cut short; returns the exit code, the same on all ranks.
+def stopped(trainer: lightning.Trainer, signals: Signals, processes: Topology, kept: bool) -> int:
+    """The end of a run that a signal cut short; returns the exit code.
 
     Args:
         kept: whether there is a checkpoint to go on from. Without one the run is not put back into a queue:
@@ -73,6 +75,8 @@ def stopped(trainer: lightning.Trainer, signals: Signals, kept: bool) -> int:
     first = received[0] if received else 0
     code = trainer.strategy.broadcast(code)
     leave_together(trainer)
+    if processes.launcher == "local" and processes.rank:
+        return 0  # the first process, which started this one, would be killed for another code
     return 128 + first if code is None else code
 
 
@@ -92,12 +96,24 @@ def leave_together(trainer: lightning.Trainer) -> None:
         distributed.destroy_process_group()
 
 
-def lost_process(error: Exception, processes: Topology) -> SetupError | None:
-    """What to tell if `error` comes from a process that died; None if it is something else."""
-    words = str(error).lower()
-    if processes.world == 1 or not any(part in words for part in _LOST):
+def explained(error: RuntimeError, processes: Topology) -> SetupError | None:
+    """What to tell of an error that the machine is to blame for; None if it is something else."""
+    words = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in words:
+        return SetupError(
+            f"rank {processes.rank} of {processes.world}: the memory is full ({_short(words)}); lower "
+            "trainer.batch and raise trainer.accumulate by as much, set gradient_checkpointing=true, or "
+            "have `live2diff data build` make columns; `--dry-run` estimates what a step needs"
+        )
+    if processes.world == 1 or not any(part in words.lower() for part in _LOST):
         return None
     return SetupError(
         f"rank {processes.rank} of {processes.world}: another process of this run is gone, its own log says "
         "why; run the same command again to continue from the last checkpoint"
     )
+
+
+def _short(words: str) -> str:
+    """How much was asked for, out of torch's paragraph."""
+    found = re.search(r"[Tt]ried to allocate [\d.]+ \w+", words)
+    return found[0] if found else words.strip().splitlines()[0]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from live2diff.errors import DataError, SetupError
 from live2diff.files import staged_file
+from live2diff.parent import end_with
 from live2diff.runs import updates_of
 from live2diff.terminal import quiet_libraries
 from train.checks import check_data, check_logger, check_places, check_precision
+from train.lease import lease
 from train.model_group import check_settings, missing_models, outlined
 from train.pins import pin
 from train.resume import (
@@ -59,14 +62,26 @@ def train(overrides: Sequence[str]) -> int:
 
 def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -> int:
     import torch
-    from omegaconf import OmegaConf
 
     run, settings = Path(config["run_dir"]), config["trainer"]
     processes = topology(settings, os.environ, torch.cuda.device_count())
     check_batch(settings, processes.world)
     check_precision(settings, processes.accelerator)
     first = processes.rank == 0
+    # Those that the first process starts would otherwise wait on their GPUs for one that is gone.
+    if processes.launcher == "local" and not first and not end_with(os.getppid()):
+        return 1
     check_writable(run)
+    with lease(run) if first else nullcontext():  # before anything in the folder is read or renamed
+        return _continue(config, overrides, signals, processes)
+
+
+def _continue(
+    config: dict[str, Any], overrides: Sequence[str], signals: Signals, processes: Topology
+) -> int:
+    from omegaconf import OmegaConf
+
+    run, settings, first = Path(config["run_dir"]), config["trainer"], processes.rank == 0
     found = newest_whole(run)
     if first:
         set_aside(run, found)
@@ -92,7 +107,7 @@ def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -
     import lightning  # the heavy libraries: what can be refused without them has been
 
     from train.environment import note_start
-    from train.processes import leave_together, meeting, stopped
+    from train.processes import explained, leave_together, meeting, stopped
 
     quiet_libraries()
     outlined(config)  # what only names and sizes can tell, before weights are read
@@ -106,10 +121,14 @@ def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -
             print(f"continuing {run} after update {done}", flush=True)
         if processes.world > 1:
             print(meeting(processes), flush=True)
-    trainer = _fit(config, module, data, processes, signals, found)
-    if trainer.global_step < settings["updates"]:  # what all ranks know alike: a signal may reach one only
-        return stopped(trainer, signals, bool(settings["save_every"]))
-    leave_together(trainer)
+    try:
+        trainer = _fit(config, module, data, processes, signals, found)
+        # The count is what all ranks know alike: a signal may reach one only.
+        if trainer.global_step < settings["updates"]:
+            return stopped(trainer, signals, processes, kept=bool(settings["save_every"]))
+        leave_together(trainer)
+    except RuntimeError as error:
+        raise explained(error, processes) or error from error
     if first:
         print(f"{run}: {trainer.global_step} updates done")
         if settings["task"] != "diffusion":
@@ -133,7 +152,7 @@ def _fit(
     from train.data import end_workers
     from train.ema import Ema
     from train.guard import FiniteGuard
-    from train.processes import environment, lost_process, strategy
+    from train.processes import environment, strategy
     from train.profiling import find_profiler
     from train.report import Report
     from train.sample_log import SampleLog
@@ -178,14 +197,14 @@ def _fit(
         log_every_n_steps=settings["log_every"],
     )
     assert trainer.world_size == processes.world, (trainer.world_size, processes)
+    # Its handler for TERM would end the run unsaved, and talk to other processes from within a signal.
+    trainer._signal_connector.register_signal_handlers = lambda: None
     try:
         trainer.fit(module, data, ckpt_path=found, weights_only=True)
     except BaseException as error:
         saving.hurry.set()  # another rank may be gone, with its part of a checkpoint
         if isinstance(error, SystemExit):  # what Lightning makes of a KeyboardInterrupt
             raise KeyboardInterrupt from None
-        if isinstance(error, RuntimeError):
-            raise lost_process(error, processes) or error from error
         raise
     finally:
         saving.writer.close()

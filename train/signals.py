@@ -30,17 +30,13 @@ class Signals:
 
     def __enter__(self) -> Signals:
         self._previous = {number: signal.getsignal(number) for number in SIGNALS}
-        self.install()
+        for number in SIGNALS:
+            signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: Any) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-
-    def install(self) -> None:
-        """Put our handlers in place, again if a library has put its own over them."""
-        for number in SIGNALS:
-            signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number in self.received:

@@ -16,10 +16,6 @@ class StopOnSignal(lightning.Callback):
     def __init__(self, signals: Signals):
         self.signals = signals
 
-    def on_train_start(self, *_: Any) -> None:
-        # Lightning has put a handler of its own for TERM over ours; it would end the run unsaved.
-        self.signals.install()
-
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         # Ranks must agree, or one would wait for ever in a collective that the others left.
         if update_is_complete(trainer) and trainer.strategy.reduce_boolean_decision(

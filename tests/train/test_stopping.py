@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from live2diff.errors import SetupError
 from live2diff.runs import checkpoints
 from tests.train.runs import FAST, run
 from tests.train.shards import make_dataset
+from train.data import ClipData
 from train.module import Diffusion
 from train.signals import Signals, held_back
 
@@ -47,6 +49,85 @@ def test_a_signal_ends_the_run_at_the_next_whole_update(dataset, tmp_path, monke
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-000002"]
     assert "stopped after update 2; run the same command again" in capsys.readouterr().out
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_before_the_first_step_ends_the_run_no_differently(dataset, tmp_path, monkeypatch, capsys):
+    """Lightning's own handler for TERM, installed until the training begins, would end it unsaved."""
+    loader = ClipData.train_dataloader
+    monkeypatch.setattr(
+        ClipData, "train_dataloader", lambda self: os.kill(os.getpid(), signal.SIGTERM) or loader(self)
+    )
+    assert run(dataset, tmp_path / "run", "trainer.updates=9", "trainer.accumulate=2") == 143
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-000001"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has a total"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 GiB. Error 12"),
+    ],
+)
+def test_full_memory_is_one_line_that_says_what_helps(dataset, tmp_path, monkeypatch, error):
+    def training_step(*_):
+        raise error
+
+    monkeypatch.setattr(Diffusion, "training_step", training_step)
+    words = r"rank 0 of 1: the memory is full \([Tt]ried to allocate 2 GiB\); lower trainer.batch"
+    with pytest.raises(SetupError, match=words):
+        run(dataset, tmp_path / "run", "trainer.updates=2")
+
+
+@pytest.fixture
+def started_here(dataset, tmp_path):
+    """Two processes on CPUs, the second started by the first, once both are training."""
+    command = [sys.executable, "-m", "train", *FAST, f"data.path={dataset}", f"run_dir={tmp_path / 'run'}"]
+    command += ["trainer.updates=4000", "trainer.save_every=1000", "trainer.batch=1"]
+    process = subprocess.Popen(
+        [*command, "trainer.devices=2", "trainer.accelerator=cpu"],
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    told = []
+    for line in process.stdout:
+        told.append(line)
+        if line.startswith("update 2/"):
+            break
+    assert process.poll() is None, "".join(told)
+    assert any(line.startswith("2 processes, 2 on each of 1 machines") for line in told)
+    yield process
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def gone(group: int, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while running(group) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not running(group)
+
+
+@pytest.mark.slow
+def test_processes_that_the_first_one_started_stop_with_it(started_here, tmp_path):
+    started_here.send_signal(signal.SIGTERM)  # to the first alone, as `kill` does
+    said, _ = started_here.communicate(timeout=120)
+    assert started_here.returncode == 143, said
+    assert "stopped after update" in said and "Traceback" not in said
+    assert len(checkpoints(tmp_path / "run")) == 1 and gone(started_here.pid, 10)
+
+
+@pytest.mark.slow
+def test_processes_that_the_first_one_started_do_not_outlive_it(started_here):
+    """They would hold their GPUs, and wait in a collective for half an hour."""
+    (child,) = psutil.Process(started_here.pid).children()
+    child.suspend()  # as one that waits in NCCL: it does not see for itself that the other is gone
+    os.kill(started_here.pid, signal.SIGKILL)
+    assert gone(started_here.pid, 10), running(started_here.pid)
 
 
 def test_what_is_not_kept_is_not_promised(dataset, tmp_path, monkeypatch, capsys):
