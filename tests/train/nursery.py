@@ -17,26 +17,29 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-# name -> (module, what to replace, whether the process dies after it instead of before)
+# name -> (module, what to replace, whether the process dies after it instead of before, at which visit of it).
+# Every visit is one after the first checkpoint of `test_kill`, which has 6 updates of two micro-steps and saves
+# every second one: so there is something to go on from.
 POINTS = {
-    "in a step": ("train.module", "Diffusion.loss", False),
-    "after a backward": ("train.module", "Diffusion.on_after_backward", False),
-    "before the optimiser's step": ("torch.optim", "Adam.step", False),
-    "after the optimiser's step": ("torch.optim", "Adam.step", True),
-    "in the running mean": ("train.ema", "Ema.on_train_batch_end", True),
-    "in a validation": ("train.validation", "Validation.loss", True),
-    "in a validation video": ("train.validation_video", "_write", True),
-    "in metrics.csv": ("train.report", "CsvLogger.log_metrics", True),
-    "in the sample log": ("train.sample_log", "SampleLog.on_train_batch_end", True),
-    "before the rank's file": ("train.checkpoints", "save_rank_state", False),
-    "staging the weights": ("train.checkpoints", "save_file", False),
-    "staging the optimiser": ("torch", "save", True),
-    "fsync": ("train.checkpoints", "fsync", False),
-    "before the manifest": ("train.checkpoints", "write_json", False),
-    "after the manifest, before the rename": ("train.checkpoints", "write_json", True),
-    "after the rename": ("pathlib", "Path.rename", True),
-    "pruning": ("train.checkpoints", "prune", False),
+    "in a step": ("train.module", "Diffusion.loss", False, 8),
+    "after a backward": ("train.module", "Diffusion.on_after_backward", False, 8),
+    "before the optimiser's step": ("torch.optim", "Adam.step", False, 4),
+    "after the optimiser's step": ("torch.optim", "Adam.step", True, 4),
+    "in the running mean": ("train.ema", "Ema.on_train_batch_end", True, 8),
+    "in a validation": ("train.validation", "Validation.loss", True, 2),
+    "in a validation video": ("train.validation_video", "_write", True, 2),
+    "in metrics.csv": ("train.report", "CsvLogger.log_metrics", True, 6),
+    "in the sample log": ("train.sample_log", "SampleLog.on_train_batch_end", True, 8),
+    "before the rank's file": ("train.checkpoints", "save_rank_state", False, 2),
+    "staging the weights": ("train.checkpoints", "save_file", False, 3),
+    "staging the optimiser": ("torch", "save", True, 4),
+    "fsync": ("train.checkpoints", "fsync", False, 8),
+    "before the manifest": ("train.checkpoints", "write_json", False, 2),
+    "after the manifest, before the rename": ("train.checkpoints", "write_json", True, 2),
+    "after the rename": ("pathlib", "Path.rename", True, 2),
+    "pruning": ("train.checkpoints", "prune", False, 2),
 }
+PER_MICRO_STEP = {"in a step", "after a backward", "in the running mean", "in the sample log"}
 
 
 class Nursery:
@@ -74,7 +77,7 @@ class Nursery:
 
 
 def _main() -> None:
-    for module in {module for module, _, _ in POINTS.values()}:
+    for module in {module for module, *_ in POINTS.values()}:
         importlib.import_module(module)
     for module in ("lightning", "diffusers", "transformers", "train.data", "live2diff.model.build"):
         importlib.import_module(module)
@@ -108,7 +111,7 @@ def _fork(job: dict[str, Any]) -> int:
 
 
 def _die_at(point: str, at: int) -> None:
-    module, name, after = POINTS[point]
+    module, name, after, _ = POINTS[point]
     *path, last = name.split(".")
     owner: Any = importlib.import_module(module)
     for part in path:

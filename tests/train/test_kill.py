@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from live2diff.runs import checkpoints
-from tests.train.nursery import POINTS, Nursery
+from live2diff.runs import checkpoints, updates_of
+from tests.train.nursery import PER_MICRO_STEP, POINTS, Nursery
 from tests.train.runs import FAST
 from tests.train.shards import make_dataset
 
@@ -102,12 +102,12 @@ def same(one: Any, other: Any) -> bool:
     return one == other
 
 
-def check(run: Run, whole: dict[str, Any]) -> None:
+def check(run: Run, whole: dict[str, Any], keep: int = 2) -> None:
     result = run.result()
     for key, value in whole.items():
         assert same(value, result[key]), key
     left = [path.name for path in (run.folder / "run/checkpoints").iterdir()]
-    assert sorted(left) == ["step-000004", "step-000006"]
+    assert sorted(left) == ["step-000004", "step-000006"][-keep:]
 
 
 _WHOLE: dict[tuple[int, int], dict[str, Any]] = {}
@@ -124,13 +124,20 @@ def uninterrupted(nursery, dataset, tmp_path, workers, ranks) -> dict[str, Any]:
 def kill_and_continue(nursery, dataset, tmp_path, workers, ranks, point) -> None:
     whole = uninterrupted(nursery, dataset, tmp_path, workers, ranks)
     run = Run(nursery, dataset, tmp_path / "killed", workers, ranks)
-    # Late enough for a checkpoint to exist, where the point is met often enough.
-    at = {"in a step": 8 // ranks, "fsync": 8, "staging the optimiser": 3}.get(point, 2)
+    # Two ranks accumulate nothing; and with one checkpoint to keep, the second time there is one to remove.
+    at = POINTS[point][-1] // (ranks if point in PER_MICRO_STEP else 1)
+    keep = 1 if point == "pruning" else 2
+    run.arguments.append(f"trainer.keep={keep}")
     codes = run.finish(run.start(point, at))
     assert codes[0] == -signal.SIGKILL, run.words()
     assert all(code != 0 for code in codes)
+    left = [updates_of(path) for path in checkpoints(run.folder / "run")]
+    assert left and max(left) < 6, "nothing to go on from, or nothing to do"
+    if point == "pruning":
+        assert left == [2, 4]
     assert run.finish() == [0] * ranks, run.words()
-    check(run, whole)
+    assert f"continuing {run.folder / 'run'} after update {max(left)}" in run.words()
+    check(run, whole, keep)
 
 
 @pytest.mark.parametrize("point", ["in a step", "staging the weights", "after the rename"])

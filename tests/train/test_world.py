@@ -54,14 +54,19 @@ def test_two_ranks_equal_one_with_twice_the_batch(nursery, dataset, tmp_path):
     # Before any update the weights are the same, so the validation is too, to the last bit.
     begins = [(r.folder / "run/metrics.csv").read_text().splitlines()[1].split(",") for r in (one, two)]
     assert begins[0] == begins[1] and float(begins[0][4]) > 0
-    first, second = (load_file(checkpoints(r.folder / "run")[-1] / "weights.safetensors") for r in (one, two))
-    for name, tensor in first.items():
-        # Adam divides by the gradient's size: where that is near zero, rounding shows at the learning rate.
-        assert torch.allclose(tensor, second[name], atol=2e-3), name
-    assert (
-        sum(float((first[n] - second[n]).norm() ** 2) for n in first) ** 0.5
-        < 1e-2 * sum(float(first[n].norm() ** 2) for n in first) ** 0.5
-    )
+    losses = [[float(row["loss"]) for row in rows(r.folder) if row["loss"]] for r in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    last = [checkpoints(r.folder / "run")[-1] for r in (one, two)]
+    # The gradients themselves: Adam's steps hide their size, and where it is near zero show rounding.
+    moments = [
+        torch.load(path / "trainer.pt", weights_only=True)["optimizer_states"][0]["state"] for path in last
+    ]
+    for number, state in moments[0].items():
+        difference = state["exp_avg"] - moments[1][number]["exp_avg"]
+        assert difference.norm() <= 0.02 * state["exp_avg"].norm(), number
+    weights = [load_file(path / "weights.safetensors") for path in last]
+    for name, tensor in weights[0].items():
+        assert torch.allclose(tensor, weights[1][name], atol=2e-3), name
 
 
 def test_two_ranks_then_one_then_two(nursery, dataset, tmp_path):
