@@ -2,12 +2,14 @@
 
     RUN/config.yaml                  the resolved configuration
     RUN/metrics.csv                  loss and speed by update
+    RUN/lease.json                   which process trains here; gone when it ends (`train.lease`)
     RUN/checkpoints/step-000300/     300 updates done
         weights.safetensors          the trained parameters, by name in the UNet (or in the part's folder)
         ema.safetensors              their running mean, where one is kept
         trainer.pt                   optimiser, counters: what resuming needs
         rank-0000.pt                 one per process: states of its random generators
         manifest.json                written last: updates, samples, processes; size and hash of each file
+    RUN/checkpoints/.used-step-000300-1a2b3c4d    another run builds on that one: it is kept (`train.pins`)
     RUN/model/                       a whole model folder, where the run trained parts other than the UNet
 
 `train` writes this; `live2diff.model.build.load_model` reads it, so that exporting needs no training code.

@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from live2diff.errors import CheckpointError, SetupError
 from live2diff.files import fsync, write_json
 from live2diff.runs import checkpoints, read_manifest
+from train.lease import check_lease
 from train.pins import is_pinned
 from train.progress import update_is_complete
 from train.rank_state import file_name, load_rank_state, save_rank_state
@@ -138,6 +139,8 @@ class SaveCheckpoints(lightning.Callback):
 
     def _save(self, trainer: lightning.Trainer, updates: int) -> None:
         path = self.run / "checkpoints" / f"step-{updates:06d}"
+        if trainer.is_global_zero:
+            check_lease(self.run)
         try:
             stage_of(path).mkdir(parents=True, exist_ok=True)
             save_rank_state(stage_of(path) / file_name(trainer.global_rank))

@@ -3,8 +3,8 @@
     RUN/checkpoints/step-003000
     RUN/checkpoints/.used-step-003000-1a2b3c4d     holds the folder of the run that builds on it
 
-The note lies beside the checkpoint: inside are the files of its manifest alone, and one that is damaged and made
-again is still pinned. It stays when the other run is gone, which may have been moved; it may then be removed.
+The note lies beside the checkpoint: inside are the files of its manifest alone, and one that is damaged and
+made again is still pinned. It stays when the other run is gone, which may have been moved; it may be removed.
 """
 
 from __future__ import annotations

@@ -76,9 +76,7 @@ def _train(config: dict[str, Any], overrides: Sequence[str], signals: Signals) -
         return _continue(config, overrides, signals, processes)
 
 
-def _continue(
-    config: dict[str, Any], overrides: Sequence[str], signals: Signals, processes: Topology
-) -> int:
+def _continue(config: dict[str, Any], overrides: Sequence[str], signals: Signals, processes: Topology) -> int:
     from omegaconf import OmegaConf
 
     run, settings, first = Path(config["run_dir"]), config["trainer"], processes.rank == 0
