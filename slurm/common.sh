@@ -7,10 +7,15 @@ cd "$L2D_ROOT" || exit 5
 # shellcheck source=slurm/env.sh
 source slurm/env.sh
 
+# Since 22.05 srun does not take --cpus-per-task from the job: every task would get one core.
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
+
 # One file a task, appended to: a requeued job goes on in the same ones.
 start_logs() {
   LOGS=$L2D_LOGS/${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}
   mkdir -p "$LOGS"
+  export L2D_REQUEUE=$LOGS/requeue-$SLURM_JOB_ID
+  rm -f "$L2D_REQUEUE"  # of an earlier start of this job
   scontrol show job "$SLURM_JOB_ID" > "$LOGS/job-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}.txt" || true
   echo "$(date -Is) job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)), on ${SLURM_JOB_NODELIST:-?}; logs: $LOGS"
 }
@@ -26,15 +31,26 @@ on_all_tasks() {
   srun --kill-on-bad-exit=1 --open-mode=append --output="$LOGS/task-%t.log" "$@"
 }
 
-# `run COMMAND ...` ends this script as the command ended. Code 85: the work is saved, but the command could not
-# reach SLURM (a container): the job is put back into the queue here.
+# `run COMMAND ...` ends this script as the command ended. A training that cannot reach SLURM (a container)
+# saves, and leaves the names of the signals that stopped it in $L2D_REQUEUE.
 run() {
-  local code=0
+  local code=0 signals
   "$@" || code=$?
-  if [ "$code" = 85 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
-    exit 0
+  if [ -f "$L2D_REQUEUE" ]; then
+    signals=$(< "$L2D_REQUEUE")
+    if put_back "$signals"; then exit 0; fi
+    code=$((128 + $(kill -l "${signals%% *}")))
   fi
   [ "$code" = 0 ] || echo "$(date -Is) ended with code $code; see $LOGS" >&2
   exit "$code"
+}
+
+# Put the job back into the queue as train/requeue.py does: not one that its owner cancelled, which is not
+# RUNNING, and after TERM alone only one that SLURM says it pre-empted.
+put_back() {
+  local job
+  job=$(scontrol show job "$SLURM_JOB_ID" --oneliner) || return
+  [[ $job =~ \ JobState=RUNNING\  && ! $job =~ \ Requeue=0\  ]] || return
+  [[ $1 =~ USR || $job =~ \ PreemptTime=[0-9] ]] || return
+  scontrol requeue "$SLURM_JOB_ID"
 }

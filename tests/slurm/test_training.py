@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import sys
 from collections import Counter
@@ -23,8 +24,16 @@ SINGLE, MULTI = ("--nodes=1", "--ntasks-per-node=2"), ("--nodes=2", "--ntasks-pe
 class Job:
     """One training job of `UPDATES` updates, each of one clip on either of two ranks: every clip once."""
 
-    def __init__(self, cluster: Cluster, script: str, shape: tuple[str, ...], dataset: Path, folder: Path):
-        self.cluster, self.run, self.logs = cluster, folder / "run", folder / "logs"
+    def __init__(
+        self,
+        cluster: Cluster,
+        script: str,
+        shape: tuple[str, ...],
+        dataset: Path,
+        folder: Path,
+        **environ: str,
+    ):
+        self.cluster, self.run, self.logs, self.environ = cluster, folder / "run", folder / "logs", environ
         self.command = [
             str(ROOT / "slurm/submit.sh"), *shape, "--gpus-per-node=0", "--cpus-per-task=1", "--time=20",
             str(ROOT / f"slurm/{script}.sbatch"),
@@ -40,6 +49,8 @@ class Job:
             *self.command,
             L2D_LOGS=str(self.logs),
             L2D_ACTIVATE=str(Path(sys.executable).parent / "activate"),
+            L2D_IMAGE=str(self.run.parent / "image.sif"),
+            PATH=self.path,
             OMP_NUM_THREADS="1",
         )
         match = re.search(r"job (\d+) submitted", said)
@@ -104,14 +115,65 @@ def test_a_job_of_a_higher_partition_takes_the_nodes(cluster, dataset, tmp_path,
         cluster, "train_preemptible", (*SINGLE, f"--partition={partition}", "--exclusive"), dataset, tmp_path
     )
     job.reaches(30)
-    first = cluster.run(
-        "sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null",
-        "--wrap=sleep 3",
-    )  # fmt: skip
-    cluster.wait_for(first, "COMPLETED")
+    take_the_nodes(cluster)
     job.finishes()
     job.check()
     assert job.restarts() == 1
+
+
+def take_the_nodes(cluster: Cluster) -> None:
+    """A job of the highest partition comes, and goes."""
+    job = cluster.run(
+        "sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null",
+        "--wrap=sleep 3",
+    )  # fmt: skip
+    cluster.wait_for(job, "COMPLETED")
+
+
+def test_a_container_without_slurm_in_it(cluster, dataset, tmp_path):
+    """Warned, and later pre-empted: both times the batch script puts the job back."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    inside = Path(sys.executable).parent  # and nothing of the machine, scontrol least of all
+    (tools / "apptainer").write_text(
+        "#!/bin/bash\n"
+        '[ "$1 $2 $3 $5 ${7##*/}" = "exec --nv --bind --pwd image.sif" ] || exit 9\n'
+        f'cd "$6" && shift 7 && PATH={inside} exec "$@"\n'
+    )
+    (tools / "apptainer").chmod(0o755)
+    (tmp_path / "image.sif").touch()
+    job = Job(
+        cluster, "train_container", (*SINGLE, "--partition=lowgrace", "--exclusive"), dataset, tmp_path,
+        f"{tools}:{os.environ['PATH']}",
+    )  # fmt: skip
+    job.reaches(5)
+    cluster.run("scancel", "--signal=USR1", job.number)
+    wait(lambda: job.restarts() == 1, 60, job.words)
+    job.reaches(30)
+    take_the_nodes(cluster)
+    job.finishes()
+    job.check()
+    assert job.restarts() == 2
+    words = job.words()
+    assert words.count("the batch script is asked") == 2 and "is back in the queue" not in words
+
+
+def test_a_task_gets_the_cores_that_the_job_asked_for(cluster, tmp_path):
+    """Read off a step of one task on a node with cores for two: srun alone would give it all of them."""
+    script = tmp_path / "look.sbatch"
+    script.write_text(
+        "#!/usr/bin/env bash\nset -euo pipefail\n"
+        'source "$L2D_ROOT/slurm/common.sh"\nstart_logs\n'
+        "run srun --ntasks=1 bash -c 'scontrol show step $SLURM_JOB_ID.$SLURM_STEP_ID'\n"
+    )
+    said = cluster.run(
+        str(ROOT / "slurm/submit.sh"), "--ntasks-per-node=2", "--cpus-per-task=3", str(script),
+        L2D_LOGS=str(tmp_path),
+    )  # fmt: skip
+    match = re.search(r"job (\d+) submitted; its log: (\S+),", said)
+    assert match, said
+    cluster.wait_for(match[1], "COMPLETED", "FAILED")
+    assert " CPUs=3 " in Path(match[2]).read_text()
 
 
 def test_a_cancelled_job_stays_cancelled_and_can_be_submitted_again(cluster, dataset, tmp_path):

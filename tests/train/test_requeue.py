@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from train.requeue import EXIT_REQUEUE, parse_job, requeue, wants_requeue
+from train.requeue import parse_job, requeue, wants_requeue
 
 RUNNING = {"JobState": "RUNNING", "BatchFlag": "1", "Requeue": "1", "PreemptTime": "None"}
 PREEMPTED = RUNNING | {"PreemptTime": "2026-01-01T00:00:00"}
@@ -64,10 +64,26 @@ def test_outside_slurm_nothing_is_asked(tmp_path, monkeypatch):
     assert not (tmp_path / "calls").exists()
 
 
-def test_without_scontrol_the_batch_script_is_asked(tmp_path, monkeypatch):
+@pytest.mark.parametrize("received", [[signal.SIGUSR1], [signal.SIGTERM], [signal.SIGUSR1, signal.SIGTERM]])
+def test_without_scontrol_the_batch_script_is_asked(tmp_path, monkeypatch, received):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert requeue([signal.SIGUSR1], INSIDE) == EXIT_REQUEUE
-    assert requeue([signal.SIGTERM], INSIDE) is None
+    asked = tmp_path / "requeue-42"
+    assert requeue(received, INSIDE | {"L2D_REQUEUE": str(asked)}) == 0
+    assert asked.read_text().split() == [number.name for number in received]
+
+
+def test_without_scontrol_an_interrupted_job_ends(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asked = tmp_path / "requeue-42"
+    assert requeue([signal.SIGINT], INSIDE | {"L2D_REQUEUE": str(asked)}) is None
+    assert not asked.exists()
+
+
+@pytest.mark.parametrize("more", [{}, {"L2D_REQUEUE": "/nowhere/requeue-42"}])
+def test_without_anyone_to_ask_the_job_ends(tmp_path, monkeypatch, capsys, more):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert requeue([signal.SIGUSR1], INSIDE | more) is None
+    assert "job 42 could not be put back into the queue" in capsys.readouterr().out
 
 
 def test_the_answer_of_scontrol_is_read():
