@@ -17,9 +17,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-# name -> (module, what to replace, whether the process dies after it instead of before, at which visit of it).
-# Every visit is one after the first checkpoint of `test_kill`, which has 6 updates of two micro-steps and saves
-# every second one: so there is something to go on from.
+# name -> (module, what to replace, whether the process dies after it instead of before, at which visit).
+# Every visit is one after the first checkpoint of `test_kill`, which has 6 updates of two micro-steps and
+# saves every second one: so there is something to go on from.
 POINTS = {
     "in a step": ("train.module", "Diffusion.loss", False, 8),
     "after a backward": ("train.module", "Diffusion.on_after_backward", False, 8),
