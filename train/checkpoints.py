@@ -21,6 +21,7 @@ from typing import Any
 
 import lightning
 import torch
+import torch.distributed as distributed
 from lightning.fabric.plugins import CheckpointIO
 from safetensors.torch import load_file, save_file
 
@@ -55,7 +56,7 @@ class FolderCheckpoints(CheckpointIO):
 
     def _write(self, checkpoint: dict[str, Any], path: Path, facts: dict[str, Any]) -> None:
         stage = stage_of(path)
-        size = sum(tensor.nbytes for tensor in _tensors(checkpoint))
+        size = _bytes_of(checkpoint)
         try:
             stage.mkdir(parents=True, exist_ok=True)
             for key, name in _TENSORS.items():
@@ -108,6 +109,7 @@ class SaveCheckpoints(lightning.Callback):
         self._saved = -1
 
     def setup(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+        check_same_checkpoint(self.run, self.resumed)
         if trainer.is_global_zero:
             for stale in (self.run / "checkpoints").glob(".staged-*"):  # of a start that was killed
                 shutil.rmtree(stale, ignore_errors=True)
@@ -144,8 +146,9 @@ class SaveCheckpoints(lightning.Callback):
         try:
             stage_of(path).mkdir(parents=True, exist_ok=True)
             save_rank_state(stage_of(path) / file_name(trainer.global_rank))
-        except Exception as error:  # torch has an error of its own for a full disk
-            raise _unwritable(path, 0, error) from error
+        except OSError as error:
+            most = [trainer.lightning_module.state_dict(), *(each.state for each in trainer.optimizers)]
+            raise _unwritable(path, _bytes_of(most), error) from error
         facts: dict[str, Any] = {
             "updates": updates,
             "micro_steps": trainer.fit_loop.total_batch_idx + 1,
@@ -156,6 +159,26 @@ class SaveCheckpoints(lightning.Callback):
         if score is not None:
             facts["val_loss"] = float(score)
         trainer.save_checkpoint(path, storage_options=facts)
+
+
+def check_same_checkpoint(run: Path, resumed: Path | None) -> None:
+    """Refuse to continue from a checkpoint that not all processes have found; every process has to call it.
+
+    Each looks for itself, and a network disk may show one machine what it does not yet show another.
+
+    Raises:
+        SetupError: on all of them; it names two that differ.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    found: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, resumed.name if resumed else "no checkpoint")
+    for rank, name in enumerate(found):
+        if name != found[0]:
+            raise SetupError(
+                f"{run / 'checkpoints'}: rank 0 sees {found[0]}, rank {rank} sees {name}; the disk has not "
+                "shown all machines the same yet: run the same command again in a minute"
+            )
 
 
 def stage_of(path: Path) -> Path:
@@ -200,11 +223,12 @@ def _wait_for(files: list[Path], hurry: threading.Event) -> None:
         time.sleep(0.05)
 
 
-def _tensors(value: Any) -> list[torch.Tensor]:
+def _bytes_of(value: Any) -> int:
+    """Of all tensors in any nesting."""
     if isinstance(value, torch.Tensor):
-        return [value]
+        return value.nbytes
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return [tensor for item in items for tensor in _tensors(item)]
+    return sum(map(_bytes_of, items))
 
 
 def _unwritable(path: Path, size: int, error: Exception) -> SetupError:
@@ -213,7 +237,8 @@ def _unwritable(path: Path, size: int, error: Exception) -> SetupError:
         free = f"{shutil.disk_usage(path.parent).free / 1e6:,.1f} MB are free"
     except OSError:
         free = "its disk does not answer"
+    need = math.ceil(size / 1e5) / 10
     return SetupError(
-        f"{path}: cannot be written ({reason}); it needs {size / 1e6:,.1f} MB, {free}; the checkpoint "
-        "before is whole: mend this and run the same command again"
+        f"{path}: cannot be written ({reason}); it needs {need:,.1f} MB, {free}; the checkpoint before is "
+        "whole: mend this and run the same command again"
     )

@@ -6,6 +6,7 @@ global ones; they are kept so that a resumed process differs in no way from one 
 
 from __future__ import annotations
 
+import io
 import random
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ def save_rank_state(path: Path) -> None:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+    data = io.BytesIO()  # a few kB. Writing to a file, torch would not say that the disk is full
+    torch.save(state, data)
     with staged_file(path) as stage:
-        torch.save(state, stage)
+        stage.write_bytes(data.getvalue())
 
 
 def load_rank_state(path: Path) -> None:

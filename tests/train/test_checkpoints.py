@@ -12,7 +12,9 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
+import lightning
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,7 +25,7 @@ from live2diff.files import write_json
 from live2diff.runs import checkpoints, damaged_file, is_checkpoint, read_manifest
 from tests.train.runs import FAST, run
 from tests.train.shards import make_dataset
-from train.checkpoints import commit, prune
+from train.checkpoints import FolderCheckpoints, SaveCheckpoints, commit, prune
 from train.module import Diffusion
 from train.pins import pin
 from train.resume import set_aside
@@ -61,17 +63,19 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def test_a_full_disk_spares_the_checkpoint_before(dataset, tmp_path, capsys):
-    """The weights are 0.8 MB and the optimiser 1.6 MB here: the limit is met in each file, early and late."""
+    """The weights are 3.6 MB and the optimiser 7.2 MB here: the limit is met in each file, early and late."""
     settings = ["trainer.batch=1", "trainer.save_every=1"]
     assert run(dataset, tmp_path / "run", "trainer.updates=1", *settings) == 0
     before = hashes(tmp_path / "run/checkpoints/step-000001")
     command = ["train", *FAST, f"data.path={dataset}", f"run_dir={tmp_path / 'run'}"]
-    for limit in (10_000, 100_000, 700_000, 900_000, 1_300_000, 1_600_000):
+    for limit in (10_000, 100_000, 3_600_000, 3_700_000, 7_300_000):
         with largest_file(limit):
             assert main([*command, "trainer.updates=2", *settings]) == 5
         told = capsys.readouterr().err
         line = told.strip().splitlines()[-1]
-        assert "step-000002: cannot be written" in line and "MB" in line and "Traceback" not in told
+        path = re.escape(str(tmp_path / "run/checkpoints/step-000002"))
+        found = re.match(rf"error: {path}: cannot be written \(.+\); it needs ([\d.]+) MB, [\d,.]+ MB", line)
+        assert found and 10.8 <= float(found[1]) <= 11.0 and "Traceback" not in told, line
         assert hashes(tmp_path / "run/checkpoints") == before, limit
     assert run(dataset, tmp_path / "run", "trainer.updates=2", *settings) == 0
 
@@ -85,6 +89,31 @@ def test_a_read_only_folder_is_refused_before_anything_is_built(dataset, tmp_pat
     monkeypatch.setattr("train.run._task", lambda config: pytest.fail("it was built"))
     with pytest.raises(SetupError, match=r"run\S*: cannot be written \(.*\); give another run_dir"):
         run(dataset, tmp_path / "run")
+
+
+@pytest.mark.parametrize("second", ["step-000002", "no checkpoint"])
+def test_ranks_that_see_different_checkpoints_refuse_together(tmp_path, monkeypatch, second):
+    """As on NFS, where a second machine may see the folder of a minute ago."""
+    given = []
+
+    def gather(found, name):
+        given.append(name)
+        found[:] = ["step-000003", second, "step-000003"]
+
+    ranks = SimpleNamespace(
+        is_available=lambda: True,
+        is_initialized=lambda: True,
+        get_world_size=lambda: 3,
+        all_gather_object=gather,
+    )
+    monkeypatch.setattr("train.checkpoints.distributed", ranks)
+    for resumed in (tmp_path / "step-000003", None):
+        callback = SaveCheckpoints(tmp_path / "run", 1, FolderCheckpoints(1), resumed, 1)
+        with pytest.raises(
+            SetupError, match=rf"run/checkpoints: rank 0 sees step-000003, rank 1 sees {second};"
+        ):
+            callback.setup(lightning.Trainer(barebones=True))
+    assert given == ["step-000003", "no checkpoint"]
 
 
 def test_another_filesystem_for_temporary_files_does_not_matter(dataset, tmp_path, monkeypatch):
