@@ -25,6 +25,25 @@ _PARTS = {
 # As `live2diff.model.vae.KINDS` and `live2diff.depth.NETWORKS`, which take seconds to load.
 VAES = ("AutoencoderKL", "AutoencoderTiny")
 DEPTHS = ("dpt_hybrid", "dpt_large", "tiny", "midas_v21_small")
+# The sizes that a `config` may give: what the classes take, which take seconds to load as well.
+_BLOCKS = (
+    "in_channels out_channels down_block_types up_block_types block_out_channels layers_per_block act_fn"
+)
+CONFIGS = {
+    "unet": f"""{_BLOCKS} sample_size downsample_padding mid_block_scale_factor norm_num_groups norm_eps
+        cross_attention_dim transformer_layers_per_block temporal_transformer_layers_per_block
+        use_linear_projection num_attention_heads motion_max_seq_length motion_num_attention_heads
+        use_motion_mid_block window warmup depth_channels""",
+    "AutoencoderKL": f"""{_BLOCKS} latent_channels norm_num_groups sample_size scaling_factor
+        shift_factor latents_mean latents_std force_upcast use_quant_conv use_post_quant_conv
+        mid_block_add_attention""",
+    "AutoencoderTiny": """in_channels out_channels encoder_block_out_channels decoder_block_out_channels act_fn
+        upsample_fn latent_channels upsampling_scaling_factor num_encoder_blocks num_decoder_blocks
+        latent_magnitude latent_shift force_upcast scaling_factor shift_factor""",
+    "text": """vocab_size hidden_size intermediate_size projection_dim num_hidden_layers num_attention_heads
+        max_position_embeddings hidden_act layer_norm_eps attention_dropout initializer_range
+        initializer_factor pad_token_id bos_token_id eos_token_id""",
+}
 _LONGEST = {"v1": 24, "v3": 32}  # positional encodings of AnimateDiff's motion modules; v2 has 32, too
 
 
@@ -65,6 +84,9 @@ def _check_sizes(part: str, table: Mapping[str, Any]) -> None:
     sizes = table.get("config")
     if not isinstance(sizes, Mapping) and (sizes is not None or table.get("pretrained", "") is None):
         raise UsageError(f"model.{part}.config={sizes}: expected a table of keys, see conf/model")
+    kind = table.get("kind", "AutoencoderKL") if part == "vae" else part
+    if kind in CONFIGS:
+        _check_keys(f"model.{part}.config", sizes or {}, CONFIGS[kind].split())
     longest = (sizes or {}).get("motion_max_seq_length", 1)
     if type(longest) is not int or longest < 1:
         raise UsageError(f"model.{part}.config.motion_max_seq_length={longest}: expected 1 or more")

@@ -31,6 +31,7 @@ from train.settings import load_config
 from train.signals import Signals
 from train.topology import Topology, check_batch, topology
 from train.toy_tasks import next_command, toy_task
+from train.trainable import check_names
 
 if TYPE_CHECKING:
     import lightning
@@ -95,6 +96,8 @@ def _continue(config: dict[str, Any], overrides: Sequence[str], signals: Signals
         check_effective_batch(found, settings, processes.world)
     check_data(config, processes.world)
     check_settings(config["model"])
+    if settings["task"] == "diffusion":
+        check_names(settings["trainable"], lora=settings["lora"] is not None)
     for error in missing_models(config["model"]):
         raise error
     if first:

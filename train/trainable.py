@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from live2diff.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Short names for what is usually meant; any other word stands for the parameters whose name contains it.
 ALIASES: dict[str, Callable[[str], bool]] = {
@@ -15,6 +18,32 @@ ALIASES: dict[str, Callable[[str], bool]] = {
     "conv_in": lambda name: name.startswith("conv_in."),  # the UNet's own; the depth branch has one, too
     "all": lambda name: True,
 }
+
+# What names of parameters are made of, beside numbers: known before there is a UNet, which takes seconds.
+WORDS = """attentions attn1 attn2 bias blocks conv conv1 conv2 conv_in conv_norm_out conv_out conv_shortcut
+    depth_branch down_blocks downsamplers ff linear_1 linear_2 mid_block motion_modules net norm norm1 norm2
+    norm3 proj proj_in proj_out resnets time_emb_proj time_embedding to_k to_out to_q to_v transformer_blocks
+    up_blocks upsamplers weight""".split()
+
+
+def check_names(names: Sequence[str], lora: bool) -> None:
+    """Refuse early what can be in no parameter's name, and nothing at all.
+
+    Args:
+        lora: whether a LoRA is trained, with which nothing else need be.
+
+    Raises:
+        UsageError: with the nearest name that can be.
+    """
+    if not names and not lora:
+        raise UsageError("trainer.trainable=[]: nothing would be trained; name parts, or give trainer.lora")
+    known = [*ALIASES, *WORDS]
+    for name in names:
+        for word in name.split("."):
+            if not word.isdigit() and not any(word in other for other in known):
+                near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+                hint = f"did you mean {near[0]}?" if near else f"expected {', '.join(ALIASES)}"
+                raise UsageError(f"trainer.trainable: {name!r} is in no parameter's name; {hint}")
 
 
 def choose_trainable(unet: nn.Module, names: Sequence[str], depth: bool = True) -> None:
@@ -36,8 +65,7 @@ def choose_trainable(unet: nn.Module, names: Sequence[str], depth: bool = True) 
             known = f"{', '.join(ALIASES)}, or a part of a name such as {next(iter(parameters))}"
             raise UsageError(f"trainer.trainable: {name!r} is in no parameter's name; expected {known}")
     has_lora = any(_is_lora(name) for name in parameters)
-    if not names and not has_lora:
-        raise UsageError("trainer.trainable=[]: nothing would be trained; name parts, or give trainer.lora")
+    check_names(names, has_lora)
     for name, parameter in parameters.items():
         chosen = any(_meant(choice)(name) for choice in names)
         if has_lora and ALIASES["motion"](name):
