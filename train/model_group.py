@@ -37,8 +37,8 @@ CONFIGS = {
     "AutoencoderKL": f"""{_BLOCKS} latent_channels norm_num_groups sample_size scaling_factor
         shift_factor latents_mean latents_std force_upcast use_quant_conv use_post_quant_conv
         mid_block_add_attention""",
-    "AutoencoderTiny": """in_channels out_channels encoder_block_out_channels decoder_block_out_channels act_fn
-        upsample_fn latent_channels upsampling_scaling_factor num_encoder_blocks num_decoder_blocks
+    "AutoencoderTiny": """in_channels out_channels encoder_block_out_channels decoder_block_out_channels
+        act_fn upsample_fn latent_channels upsampling_scaling_factor num_encoder_blocks num_decoder_blocks
         latent_magnitude latent_shift force_upcast scaling_factor shift_factor""",
     "text": """vocab_size hidden_size intermediate_size projection_dim num_hidden_layers num_attention_heads
         max_position_embeddings hidden_act layer_norm_eps attention_dropout initializer_range
