@@ -31,9 +31,9 @@ class Job:
         shape: tuple[str, ...],
         dataset: Path,
         folder: Path,
-        **environ: str,
+        path: str = os.environ["PATH"],
     ):
-        self.cluster, self.run, self.logs, self.environ = cluster, folder / "run", folder / "logs", environ
+        self.cluster, self.run, self.logs, self.path = cluster, folder / "run", folder / "logs", path
         self.command = [
             str(ROOT / "slurm/submit.sh"), *shape, "--gpus-per-node=0", "--cpus-per-task=1", "--time=20",
             str(ROOT / f"slurm/{script}.sbatch"),
