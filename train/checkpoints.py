@@ -190,6 +190,7 @@ def commit(stage: Path, path: Path, facts: Mapping[str, Any]) -> None:
     """Give a complete staged folder its name: everything on disk first, the manifest last."""
     files = {}
     for file in sorted(stage.iterdir()):
+        file.chmod(stage.stat().st_mode & 0o666)  # safetensors makes its own unreadable for others
         fsync(file)
         with open(file, "rb") as data:
             digest = hashlib.file_digest(data, "sha256").hexdigest()

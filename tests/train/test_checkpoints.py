@@ -259,6 +259,8 @@ def test_an_update_that_is_not_finite_leaves_no_trace(dataset, tmp_path, monkeyp
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert any(not torch.equal(two[name], three[name]) for name in two)
     assert all(tensor.isfinite().all() for tensor in three.values())
+    modes = {file.stat().st_mode for path in checkpoints(tmp_path / "run") for file in path.iterdir()}
+    assert len(modes) == 1, "some files cannot be read by those who can read others"
     assert "warning: update 2 is passed over" in capsys.readouterr().out
     state = torch.load(checkpoints(tmp_path / "run")[-1] / "trainer.pt", weights_only=True)
     moments = state["optimizer_states"][0]["state"].values()
