@@ -16,7 +16,8 @@ STEP = {
     "SLURM_STEP_NUM_TASKS": "8",
 }
 
-# What processes of an interactive job find, read off a real cluster: its name is `interactive` or `bash`.
+# What processes of an interactive job find: its name is `interactive` or `bash`. All but SALLOC_STEP, the shell
+# of a cluster with LaunchParameters=use_interactive_step, were read off a real cluster.
 SALLOC = {
     "SLURM_JOB_ID": "7",
     "SLURM_JOB_NAME": "interactive",
