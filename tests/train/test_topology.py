@@ -16,8 +16,8 @@ STEP = {
     "SLURM_STEP_NUM_TASKS": "8",
 }
 
-# What processes of an interactive job find: its name is `interactive` or `bash`. All but SALLOC_STEP, the shell
-# of a cluster with LaunchParameters=use_interactive_step, were read off a real cluster.
+# What processes of an interactive job find: its name is `interactive` or `bash`. Read off a real cluster, all
+# but SALLOC_STEP: the shell of a cluster with LaunchParameters=use_interactive_step.
 SALLOC = {
     "SLURM_JOB_ID": "7",
     "SLURM_JOB_NAME": "interactive",
