@@ -78,13 +78,11 @@ def test_full_memory_is_one_line_that_says_what_helps(dataset, tmp_path, monkeyp
         run(dataset, tmp_path / "run", "trainer.updates=2")
 
 
-@pytest.fixture
-def started_here(dataset, tmp_path):
-    """Two processes on CPUs, the second started by the first, once both are training."""
-    command = [sys.executable, "-m", "train", *FAST, f"data.path={dataset}", f"run_dir={tmp_path / 'run'}"]
-    command += ["trainer.updates=4000", "trainer.save_every=1000", "trainer.batch=1"]
+def training(dataset, folder, *words: str) -> subprocess.Popen[str]:
+    """A run in a process group of its own, once it trains; what it says from then on is on its stdout."""
+    command = [sys.executable, "-m", "train", *FAST, f"data.path={dataset}", f"run_dir={folder}"]
     process = subprocess.Popen(
-        [*command, "trainer.devices=2", "trainer.accelerator=cpu"],
+        [*command, "trainer.updates=4000", "trainer.save_every=1000", "trainer.batch=1", *words],
         stderr=subprocess.STDOUT,
         stdout=subprocess.PIPE,
         text=True,
@@ -98,7 +96,14 @@ def started_here(dataset, tmp_path):
         if line.startswith("update 2/"):
             break
     assert process.poll() is None, "".join(told)
-    assert any(line.startswith("2 processes, 2 on each of 1 machines") for line in told)
+    return process
+
+
+@pytest.fixture
+def started_here(dataset, tmp_path):
+    """Two processes on CPUs, the second started by the first."""
+    process = training(dataset, tmp_path / "run", "trainer.devices=2", "trainer.accelerator=cpu")
+    assert len(psutil.Process(process.pid).children()) == 1
     yield process
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -168,30 +173,14 @@ def running(group: int) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_saves(dataset, tmp_path, number):
     """A terminal and a scheduler signal the loader workers too; the update in work still needs them."""
-    command = [sys.executable, "-m", "train", *FAST, f"data.path={dataset}", f"run_dir={tmp_path / 'run'}"]
-    command += ["trainer.updates=400", "trainer.save_every=1000", "data.workers=2", "trainer.batch=1"]
-    process = subprocess.Popen(
-        [*command, "trainer.accumulate=4"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("update 2/"):
-            break
+    process = training(dataset, tmp_path / "run", "data.workers=2", "trainer.accumulate=4")
     os.killpg(process.pid, number)
-    output, errors = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "Traceback" not in errors
-    assert "run the same command again" in output
+    assert "Traceback" not in said
+    assert "run the same command again" in said
     assert len(checkpoints(tmp_path / "run")) == 1
-    end = time.monotonic() + 30
-    while alive := running(process.pid):  # no worker is left
-        assert time.monotonic() < end, alive
-        time.sleep(0.1)
+    assert gone(process.pid, 30), running(process.pid)  # no worker is left
 
 
 def test_what_is_held_back_comes_afterwards_and_never_to_helpers():
